@@ -1,0 +1,1 @@
+"""What every layer above may use: errors, options as data, the engine, metrics, trackers and pages."""

@@ -1,0 +1,40 @@
+"""The one error type for mistakes a user can mend, and how entry points report it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """A mistake the user can mend.
+
+    The message is one sentence that names the flag or file, says what was found there and what to do.
+    Entry points print it without a traceback and exit with code 2.
+    """
+
+
+def entry_point(main: Callable[[Sequence[str] | None], None]) -> Callable[[Sequence[str] | None], int]:
+    """Turn ``main(argv)`` into a function that returns the process's exit code.
+
+    A :class:`UserError` becomes one line on standard error and exit code 2; Ctrl-C becomes exit code 130.
+    Every other exception is our own bug and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_USER_ERROR
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        return 0
+
+    return run
