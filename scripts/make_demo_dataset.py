@@ -1,0 +1,178 @@
+"""Write the demo's dataset ``datasets/rain_demo`` by drawing rain on the photographs in ``datasets/photos``.
+
+Unpaired training images come from different photographs: rainy tiles (``trainA``) from ``photos/rainy``, clean tiles
+(``trainB``) from ``photos/clean``. The test pairs (``testA`` rainy, ``testB`` clean, same file names) come from
+``photos/test``, which no training image shows. File names start with the photograph's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
+    sys.path.insert(0, str(ROOT))
+
+from data.rain import FloatImage, RainSettings, add_rain
+from util.errors import UserError, entry_point
+
+PHOTOS = ROOT / "datasets" / "photos"
+DEFAULT_OUTPUT = ROOT / "datasets" / "rain_demo"
+DEFAULT_SEED = 1
+# Tiles are about this large and never longer, so that testing is quick and training decodes little.
+TILE_SIDE = 384
+# Different rain on the same tile of the training set.
+RAIN_PER_TILE = 2
+MANIFEST = "dataset.json"
+# Raise when the meaning of the files changes although photographs and settings stay, so that old ones are rewritten.
+LAYOUT_VERSION = 1
+
+# Heavy rain: enough for the eye and the metrics to see its removal.
+DEMO_RAIN = RainSettings(density=(90.0, 170.0), brightness=(0.6, 0.95), veil=(0.08, 0.18))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One rectangle of a photograph; ``pixels`` is uint8 [H, W, 3]."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+
+
+def cut_tiles(name: str, photo: NDArray[np.uint8], side: int = TILE_SIDE) -> list[Tile]:
+    """Disjoint tiles of ``photo`` [H, W, 3], at most ``side`` pixels long, row by row."""
+    height, width, _ = photo.shape
+    rows, columns = max(1, round(height / side)), max(1, round(width / side))
+    cell_height, cell_width = height // rows, width // columns
+    tile_height, tile_width = min(cell_height, side), min(cell_width, side)
+    tiles = []
+    for number in range(rows * columns):
+        top = number // columns * cell_height + (cell_height - tile_height) // 2
+        left = number % columns * cell_width + (cell_width - tile_width) // 2
+        tiles.append(Tile(f"{name}_{number + 1}", photo[top : top + tile_height, left : left + tile_width]))
+    return tiles
+
+
+def rain_on(tile: Tile, seed: int, draw: int = 0) -> NDArray[np.uint8]:
+    """``tile`` in the rain. What rain, depends on the seed, the tile's name and the number of the draw alone."""
+    rng = np.random.default_rng([seed, zlib.crc32(tile.name.encode()), draw])
+    clean: FloatImage = tile.pixels.astype(np.float32) / np.float32(255)
+    return np.round(add_rain(clean, rng, DEMO_RAIN) * 255).astype(np.uint8)
+
+
+def _photos(folder: Path) -> list[Path]:
+    paths = sorted(folder.glob("*.jpg"))
+    if not paths:
+        raise UserError(f"{folder} holds no .jpg photograph; is the checkout complete?")
+    return paths
+
+
+def _tiles(folder: Path) -> list[Tile]:
+    tiles: list[Tile] = []
+    for path in _photos(folder):
+        with Image.open(path) as image:
+            tiles += cut_tiles(path.stem, np.asarray(image.convert("RGB")))
+    return tiles
+
+
+def _fingerprint(photos: Path, seed: int) -> str:
+    """Changes with everything the images depend on: photographs, rain, seed, layout."""
+    digest = hashlib.sha256()
+    settings = [LAYOUT_VERSION, seed, TILE_SIDE, RAIN_PER_TILE, asdict(DEMO_RAIN)]
+    digest.update(json.dumps(settings).encode())
+    for side in ("rainy", "clean", "test"):
+        for path in _photos(photos / side):
+            digest.update(f"{side}/{path.name}".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def is_complete(folder: Path, fingerprint: str) -> bool:
+    """Whether ``folder`` holds every file its manifest lists, with the listed size, for this fingerprint."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["fingerprint"] != fingerprint:
+            return False
+        return all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _write_images(folder: Path, photos: Path, seed: int) -> None:
+    def save(part: str, name: str, pixels: NDArray[np.uint8]) -> None:
+        path = folder / part / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    for tile in _tiles(photos / "rainy"):
+        for draw in range(RAIN_PER_TILE):
+            save("trainA", f"{tile.name}_rain{draw + 1}", rain_on(tile, seed, draw))
+    for tile in _tiles(photos / "clean"):
+        save("trainB", tile.name, tile.pixels)
+    for tile in _tiles(photos / "test"):
+        save("testA", tile.name, rain_on(tile, seed))
+        save("testB", tile.name, tile.pixels)
+
+
+def make_dataset(output: Path = DEFAULT_OUTPUT, seed: int = DEFAULT_SEED, photos: Path = PHOTOS) -> bool:
+    """Write the dataset to ``output``; return False when a complete, equal one was there already.
+
+    It is written beside ``output`` and moved there when complete: an interrupted run leaves nothing that looks
+    finished. Raises :class:`UserError` when ``output`` holds something that this function did not write.
+    """
+    fingerprint = _fingerprint(photos, seed)
+    if is_complete(output, fingerprint):
+        return False
+    if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).exists()):
+        raise UserError(
+            f"--output {output}: there is something else, without {MANIFEST}; name another folder or remove it."
+        )
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_images(partial, photos, seed)
+        files = {path.relative_to(partial).as_posix(): path.stat().st_size for path in sorted(partial.rglob("*.png"))}
+        text = json.dumps({"fingerprint": fingerprint, "seed": seed, "files": files}, indent=1)
+        (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        if output.exists():
+            shutil.rmtree(output)
+        partial.replace(output)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot write the dataset there ({error}).") from error
+    return True
+
+
+def count_images(folder: Path) -> dict[str, int]:
+    """Images per part of the dataset."""
+    return {part: len(list((folder / part).glob("*.png"))) for part in ("trainA", "trainB", "testA", "testB")}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and write the dataset."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder to write (%(default)s)")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides the rain; at least 0 (%(default)s)")
+    args = parser.parse_args(argv)
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: must be 0 or more.")
+    written = make_dataset(args.output, args.seed)
+    counts = ", ".join(f"{count} {part}" for part, count in count_images(args.output).items())
+    print(f"{'wrote' if written else 'reused'} {args.output}: {counts}")
+
+
+if __name__ == "__main__":
+    sys.exit(entry_point(main)())
