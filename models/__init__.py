@@ -1,0 +1,23 @@
+"""The methods. Add one by registering its class here, or from outside with ``--plugin``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.base_model import Model
+from util.registry import Registry
+
+MODELS: Registry[type[Model]] = Registry(
+    "model",
+    "--model",
+    {
+        "cclgan": "models.cclgan_model:CCLGANModel",
+        "cut": "models.cut_model:CUTModel",
+        "cycle_gan": "models.cycle_gan_model:CycleGANModel",
+    },
+)
+
+
+def create_model(opt: Any, *, training: bool) -> Model:
+    """The model that ``--model`` names, on the CPU; for testing only the networks that it needs."""
+    return MODELS.get(opt.model)(opt, training=training)  # type: ignore[call-arg]

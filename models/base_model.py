@@ -1,0 +1,148 @@
+"""What a method is to the rest of the framework."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from models.networks import Discriminator, Generator, create_discriminator, create_generator
+from util.errors import UserError
+from util.option import Option
+
+
+class Batch(TypedDict, total=False):
+    """Images [N, C, H, W] in [-1, 1]: ``A`` from the source domain (rainy), ``B`` from the target domain."""
+
+    A: Tensor
+    B: Tensor
+    A_paths: list[str]
+    B_paths: list[str]
+
+
+class Stateful(Protocol):
+    """State beside the networks that a resumed run needs, such as an image pool."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update within a training step.
+
+    ``losses`` maps what :meth:`Model.forward` returned to named, already weighted terms; their sum is
+    minimised over the parameters of the networks in ``trains``. All other networks are frozen meanwhile.
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    losses: Callable[[Any], dict[str, Tensor]]
+
+
+class Model(ABC):
+    """A method: its networks, its forward pass and its losses, and nothing else.
+
+    Devices, precision, optimizers, files and logging are the engine's business. A subclass fills ``nets``
+    (and, for training, ``phases``) in its constructor and implements :meth:`forward`, :meth:`visuals` and
+    :meth:`infer`.
+
+    Class attributes:
+        options: the flags that this method adds.
+        inference_nets: names of the networks that testing needs.
+    """
+
+    options: ClassVar[tuple[Option, ...]] = ()
+    inference_nets: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self) -> None:
+        self.nets: dict[str, nn.Module] = {}
+        """Trained networks by the name they have in checkpoint files."""
+        self.frozen: dict[str, nn.Module] = {}
+        """Pretrained networks that only training needs; never saved."""
+        self.state: dict[str, Stateful] = {}
+        """Everything else that a resumed run needs."""
+        self.phases: tuple[Phase, ...] = ()
+        """The updates of one training step, in order."""
+
+    @classmethod
+    def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Defaults that this method changes; may depend on what the user chose for the method's own options."""
+        del chosen
+        return {}
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Any:
+        """The passes that the phases' losses share."""
+
+    @abstractmethod
+    def visuals(self, passed: Any) -> dict[str, Tensor]:
+        """Images [N, C, H, W] to look at in training, by label, from what :meth:`forward` returned."""
+
+    @abstractmethod
+    def infer(self, source: Tensor) -> Tensor:
+        """Translate images of the source domain: [N, C, H, W] in [-1, 1] → the same size."""
+
+
+def generator_from(opt: Any, input_nc: int, output_nc: int) -> Generator:
+    """The generator that the options describe.
+
+    Raises:
+        UserError: ``--residual`` with different numbers of channels.
+    """
+    if opt.residual and input_nc != output_nc:
+        raise UserError(
+            f"--residual adds the input to the output, but --input_nc is {opt.input_nc} and --output_nc is "
+            f"{opt.output_nc}; make them equal or leave --residual out."
+        )
+    return create_generator(
+        opt.netG,
+        input_nc,
+        output_nc,
+        opt.ngf,
+        norm=opt.normG,
+        dropout=not opt.no_dropout,
+        antialias_down=not opt.no_antialias,
+        antialias_up=not opt.no_antialias_up,
+        residual=opt.residual,
+        init_type=opt.init_type,
+        init_gain=opt.init_gain,
+    )
+
+
+def discriminator_from(opt: Any, input_nc: int) -> Discriminator:
+    """The discriminator that the options describe.
+
+    Raises:
+        UserError: the crops are too small for it.
+    """
+    discriminator = create_discriminator(
+        opt.netD,
+        input_nc,
+        opt.ndf,
+        opt.n_layers_D,
+        norm=opt.normD,
+        antialias=not opt.no_antialias,
+        init_type=opt.init_type,
+        init_gain=opt.init_gain,
+    )
+    if "crop" in opt.preprocess:
+        _check_crop(discriminator, input_nc, opt.crop_size)
+    return discriminator
+
+
+def _check_crop(discriminator: nn.Module, channels: int, crop_size: int) -> None:
+    """Try the crop's shape on the meta device, where nothing is computed."""
+    try:
+        copy.deepcopy(discriminator).to("meta")(torch.empty(1, channels, crop_size, crop_size, device="meta"))
+    except (RuntimeError, ValueError) as reason:
+        raise UserError(
+            f"--crop_size {crop_size} is too small for the discriminator's layers; "
+            f"use a larger crop, a smaller --n_layers_D with --netD n_layers, or --netD pixel."
+        ) from reason

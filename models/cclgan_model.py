@@ -1,0 +1,255 @@
+"""CCLGAN: cycle contrastive adversarial learning for unsupervised image deraining (arXiv 2407.11750).
+
+R and N are an unpaired real rainy and real rain-free image. G_A removes rain, G_B adds it (the paper's
+G_n and G_r); D_A judges rain-free images and D_B rainy ones (D_n and D_r).
+
+    rain → rain:            N̂ = G_A(R),  R̃ = G_B(N̂)
+    rain-free → rain-free:  R̂ = G_B(N),  Ñ = G_A(R̂)
+
+Equation numbers are the paper's. In the code N̂ is ``N_hat`` and R̃ is ``R_tilde``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.base_model import Batch, Model, Phase, discriminator_from, generator_from
+from models.cclgan_options import OPTIONS, PRESETS
+from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
+from models.networks import create_sampler, sample_locations
+from models.networks.batching import encode_together, generate_together, judge_together
+from models.networks.patchgan import PatchDiscriminator
+from models.networks.semantic import create_semantic_encoder
+from util.errors import UserError
+
+Features = list[Tensor]
+"""One feature map [N, C_l, H_l, W_l] per layer."""
+
+
+@dataclass(frozen=True)
+class TwoBranches:
+    """Both branches of one step. Images are [N, C, H, W]; ``enc_X`` are a generator's features of image X."""
+
+    R: Tensor
+    N_hat: Tensor
+    R_tilde: Tensor
+    N: Tensor
+    R_hat: Tensor
+    N_tilde: Tensor
+    idt_N: Tensor | None  # G_A(N)
+    idt_R: Tensor | None  # G_B(R)
+    enc_R: Features  # G_A's
+    enc_N_hat: Features  # G_B's
+    enc_N: Features  # G_B's
+    enc_R_hat: Features  # G_A's
+
+
+class CCLGANModel(Model):
+    """Two generators, two discriminators, heads F on the generators' and P on the discriminators' features."""
+
+    options = OPTIONS
+    inference_nets = ("G_A",)
+
+    @classmethod
+    def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """The chosen preset; fakes go to the discriminators directly, without an image pool."""
+        return {"pool_size": 0, **PRESETS[chosen.get("preset", "paper")]}
+
+    def __init__(self, opt: Any, *, training: bool) -> None:
+        """Raises :class:`UserError` for options that contradict each other."""
+        super().__init__()
+        self.nets["G_A"] = generator_from(opt, opt.input_nc, opt.output_nc)
+        if not training:
+            return
+        self.nets["G_B"] = generator_from(opt, opt.output_nc, opt.input_nc)
+        self.nets["D_A"] = discriminator_from(opt, opt.output_nc)
+        self.nets["D_B"] = discriminator_from(opt, opt.input_nc)
+        self.lambda_GAN = opt.lambda_GAN
+        self.lambda_identity = opt.lambda_identity
+        if self.lambda_identity > 0 and opt.input_nc != opt.output_nc:
+            raise UserError("--lambda_identity needs --input_nc and --output_nc to be equal; set it to 0.")
+        self.gan = GANLoss(opt.gan_mode)
+        self._build_lcl(opt)
+        self._build_intra(opt)
+        self._build_inter(opt)
+        generator_nets = tuple(name for name in ("G_A", "G_B", "F_A", "F_B", "P_A", "P_B") if name in self.nets)
+        self.phases = (
+            Phase("G", generator_nets, self.generator_losses),
+            Phase("D", ("D_A", "D_B"), self.discriminator_losses),
+        )
+
+    def _build_lcl(self, opt: Any) -> None:
+        """Location contrastive learning; weight 0 means that nothing of it exists."""
+        self.lambda_LCL = opt.lambda_NCE
+        self.lcl_taps = tuple(opt.nce_layers.split(",")) if self.lambda_LCL > 0 else ()
+        if not self.lcl_taps:
+            return
+        self.lcl_reconstructions = opt.lcl_terms == 4
+        self.num_patches = opt.num_patches
+        self.nce = PatchNCELoss(opt.nce_T)
+        for head, generator, channels in (("F_A", "G_A", opt.input_nc), ("F_B", "G_B", opt.output_nc)):
+            self.nets[head] = create_sampler(
+                opt.netF,
+                self.nets[generator],
+                self.lcl_taps,
+                channels,
+                embedding=opt.netF_nc,
+                init_type=opt.init_type,
+                init_gain=opt.init_gain,
+            )
+
+    def _build_intra(self, opt: Any) -> None:
+        """Intra-cycle contrast; weight 0 means that no semantic encoder is loaded."""
+        self.lambda_intra = opt.lambda_intra
+        if self.lambda_intra > 0:
+            self.intra = IntraCycleContrast(opt.intra_beta, opt.intra_negatives)
+            self.frozen["phi"] = create_semantic_encoder(
+                opt.semantic_encoder,
+                clip_model=opt.clip_model,
+                clip_pretrained=opt.clip_pretrained,
+                weights_file=opt.semantic_weights,
+                resize=opt.semantic_size,
+            )
+
+    def _build_inter(self, opt: Any) -> None:
+        """Inter-cycle contrast; weight 0 means that no features of the discriminators are taken."""
+        self.lambda_inter = opt.lambda_inter
+        if self.lambda_inter == 0:
+            return
+        self.inter = InterCycleContrast(opt.inter_gamma, opt.inter_positives)
+        self.inter_patches = opt.inter_patches
+        self.inter_taps = tuple(opt.inter_layers.split(","))
+        for head, discriminator, channels in (("P_A", "D_A", opt.output_nc), ("P_B", "D_B", opt.input_nc)):
+            if not isinstance(self.nets[discriminator], PatchDiscriminator):
+                raise UserError(f"--netD {opt.netD} has no layers for inter-CCL; use basic or --lambda_inter 0.")
+            self.nets[head] = create_sampler(
+                "mlp_sample",
+                self.nets[discriminator],
+                self.inter_taps,
+                channels,
+                embedding=opt.inter_nc,
+                init_type=opt.init_type,
+                init_gain=opt.init_gain,
+            )
+
+    def forward(self, batch: Batch) -> TwoBranches:
+        R, N = batch["A"], batch["B"]
+        with_identity = self.lambda_identity > 0
+        G_A, G_B = self.nets["G_A"], self.nets["G_B"]
+        from_A = generate_together(G_A, [R, N] if with_identity else [R], self.lcl_taps)
+        from_B = generate_together(G_B, [N, R] if with_identity else [N], self.lcl_taps)
+        (N_hat, enc_R), (R_hat, enc_N) = from_A[0], from_B[0]
+        R_tilde, enc_N_hat = G_B.forward_tapped(N_hat, self.lcl_taps)
+        N_tilde, enc_R_hat = G_A.forward_tapped(R_hat, self.lcl_taps)
+        return TwoBranches(
+            R=R,
+            N_hat=N_hat,
+            R_tilde=R_tilde,
+            N=N,
+            R_hat=R_hat,
+            N_tilde=N_tilde,
+            idt_N=from_A[1][0] if with_identity else None,
+            idt_R=from_B[1][0] if with_identity else None,
+            enc_R=enc_R,
+            enc_N_hat=enc_N_hat,
+            enc_N=enc_N,
+            enc_R_hat=enc_R_hat,
+        )
+
+    def generator_losses(self, x: TwoBranches) -> dict[str, Tensor]:
+        """Eq. 11, and the L1 identity term that the paper's text leaves out."""
+        losses: dict[str, Tensor] = {}
+        judged_N_hat, judged_R_hat = self._judge_fakes(x, losses)
+        if self.lambda_GAN > 0:
+            losses["G_A"] = self.lambda_GAN * self.gan.fool(judged_N_hat)  # eq. 8
+            losses["G_B"] = self.lambda_GAN * self.gan.fool(judged_R_hat)  # eq. 9
+        if self.lcl_taps:
+            losses["LCL"] = self.lambda_LCL * self.lcl_loss(x)
+        if self.lambda_intra > 0:
+            losses["intra"] = self.lambda_intra * self.intra_loss(x)
+        if x.idt_N is not None and x.idt_R is not None:
+            identity = F.l1_loss(x.idt_N, x.N) + F.l1_loss(x.idt_R, x.R)
+            losses["idt"] = self.lambda_identity * identity
+        return losses
+
+    def _judge_fakes(self, x: TwoBranches, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits of D_A on N̂ and of D_B on R̂; adds the inter-CCL term from the same passes (eq. 4–6)."""
+        if self.lambda_inter == 0:
+            return self.nets["D_A"](x.N_hat), self.nets["D_B"](x.R_hat)
+        judged_N_hat, inter_A = self._judge_and_contrast("A", x.N_hat, x.N_tilde, positive=x.N, negative=x.R)
+        judged_R_hat, inter_B = self._judge_and_contrast("B", x.R_hat, x.R_tilde, positive=x.R, negative=x.N)
+        losses["inter"] = self.lambda_inter * (inter_A + inter_B)
+        return judged_N_hat, judged_R_hat
+
+    def _judge_and_contrast(
+        self, domain: str, fake: Tensor, reconstructed: Tensor, *, positive: Tensor, negative: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """D's logits of ``fake`` and this domain's inter-CCL term, sharing D's first layers."""
+        D, P = self.nets[f"D_{domain}"], self.nets[f"P_{domain}"]
+        of_fake, of_reconstructed = encode_together(D, [fake, reconstructed], self.inter_taps)
+        with torch.no_grad():  # D is fixed in the generators' phase, so real images' features are constants
+            of_positive, of_negative = encode_together(D, [positive, negative], self.inter_taps)
+        locations = sample_locations(of_fake, self.inter_patches)
+        images = (of_fake, of_reconstructed, of_positive, of_negative)
+        contrast = self.inter(*(P(features, locations) for features in images))
+        deepest = D.deepest(self.inter_taps)
+        logits = D.judge(of_fake[self.inter_taps.index(deepest)], after=deepest)
+        return logits, contrast
+
+    def lcl_loss(self, x: TwoBranches) -> Tensor:
+        """Eq. 7, mean over its terms: keys and queries are features of passes that are made anyway."""
+        terms = [
+            self._patch_nce(("F_A", x.enc_R), ("F_B", x.enc_N_hat)),
+            self._patch_nce(("F_B", x.enc_N), ("F_A", x.enc_R_hat)),
+        ]
+        if self.lcl_reconstructions:  # the release's N̂ → R̃ and R̂ → Ñ
+            enc_R_tilde = self.nets["G_A"].encode(x.R_tilde, self.lcl_taps)
+            enc_N_tilde = self.nets["G_B"].encode(x.N_tilde, self.lcl_taps)
+            terms.append(self._patch_nce(("F_B", x.enc_N_hat), ("F_A", enc_R_tilde)))
+            terms.append(self._patch_nce(("F_A", x.enc_R_hat), ("F_B", enc_N_tilde)))
+        return torch.stack(terms).mean()
+
+    def _patch_nce(self, key: tuple[str, Features], query: tuple[str, Features]) -> Tensor:
+        """PatchNCE between (head, features) of a generator's input and of its output, mean over layers."""
+        (key_head, key_features), (query_head, query_features) = key, query
+        locations = sample_locations(key_features, self.num_patches)
+        with torch.no_grad():
+            keys = self.nets[key_head](key_features, locations)
+        queries = self.nets[query_head](query_features, locations)
+        return torch.stack([self.nce(q, k) for q, k in zip(queries, keys, strict=True)]).mean()
+
+    def intra_loss(self, x: TwoBranches) -> Tensor:
+        """Eq. 1–3: ℓ(R̃, R, N, N̂) + ℓ(Ñ, N, R, R̂) in the space of φ; only R̃ and Ñ carry gradient."""
+        phi = self.frozen["phi"]
+        R_tilde, N_tilde = judge_together(phi, [x.R_tilde, x.N_tilde])
+        constants = [x.R, x.N] if self.intra.negatives == "real" else [x.R, x.N, x.N_hat, x.R_hat]
+        with torch.no_grad():
+            R, N, *generated = judge_together(phi, constants)
+        N_hat, R_hat = generated or (N, R)  # not looked at if only real negatives are
+        return self.intra(R_tilde, R, N, N_hat) + self.intra(N_tilde, N, R, R_hat)
+
+    def discriminator_losses(self, x: TwoBranches) -> dict[str, Tensor]:
+        """Eq. 8–9 from the discriminators' side, halved as in CycleGAN."""
+        return {
+            "D_A": self._discriminator_loss("D_A", x.N, x.N_hat.detach()),
+            "D_B": self._discriminator_loss("D_B", x.R, x.R_hat.detach()),
+        }
+
+    def _discriminator_loss(self, name: str, real: Tensor, fake: Tensor) -> Tensor:
+        judged_real, judged_fake = judge_together(self.nets[name], [real, fake])
+        penalty = self.gan.penalty(self.nets[name], real, fake)
+        return 0.5 * (self.gan.real(judged_real) + self.gan.fake(judged_fake)) + penalty
+
+    def visuals(self, x: TwoBranches) -> dict[str, Tensor]:
+        images = {"real_A": x.R, "fake_B": x.N_hat, "rec_A": x.R_tilde, "idt_A": x.idt_N}
+        images |= {"real_B": x.N, "fake_A": x.R_hat, "rec_B": x.N_tilde, "idt_B": x.idt_R}
+        return {label: image for label, image in images.items() if image is not None}
+
+    def infer(self, source: Tensor) -> Tensor:
+        return self.nets["G_A"](source)

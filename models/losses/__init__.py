@@ -1,0 +1,8 @@
+"""Losses: pure modules, shaped by their inputs alone, one a file, each with its equation."""
+
+from models.losses.gan import GAN_MODES, GANLoss
+from models.losses.inter_cycle import InterCycleContrast
+from models.losses.intra_cycle import IntraCycleContrast
+from models.losses.patch_nce import PatchNCELoss
+
+__all__ = ["GAN_MODES", "GANLoss", "InterCycleContrast", "IntraCycleContrast", "PatchNCELoss"]

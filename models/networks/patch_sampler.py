@@ -1,0 +1,61 @@
+"""Projection heads on features at sampled locations (CUT's ``netF``, CCLGAN's F and P)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_NORM_EPSILON = 1e-7
+
+
+class PatchSampler(nn.Module):
+    """Takes feature vectors at random locations of each layer and projects them to unit length.
+
+    Submodules are called ``mlp_0``, ``mlp_1``, …, one per layer, as in CUT's checkpoints.
+
+    Args:
+        widths: channels of each feature map that will be passed in.
+        mlp: project with a two-layer perceptron (``mlp_sample``); otherwise only normalise (``sample``).
+        embedding: width of the perceptron.
+        normalize: divide each embedding by its L2 norm.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, mlp: bool = True, embedding: int = 256, normalize: bool = True
+    ) -> None:
+        super().__init__()
+        self.mlp = mlp
+        self.normalize = normalize
+        for layer, width in enumerate(widths if mlp else ()):
+            head = nn.Sequential(nn.Linear(width, embedding), nn.ReLU(), nn.Linear(embedding, embedding))
+            self.add_module(f"mlp_{layer}", head)
+
+    def forward(self, features: Sequence[Tensor], locations: Sequence[Tensor]) -> list[Tensor]:
+        """Embeddings [N, P_l, E] of each layer at ``locations`` (see :func:`sample_locations`).
+
+        Args:
+            features: one [N, C_l, H_l, W_l] per layer.
+            locations: one vector of P_l indices into the flattened H_l · W_l positions per layer, shared
+                by the images of the batch.
+        """
+        embeddings = []
+        for layer, (feature, index) in enumerate(zip(features, locations, strict=True)):
+            vectors = feature.flatten(2)[:, :, index].transpose(1, 2)  # [N, P, C]
+            if self.mlp:
+                vectors = self.get_submodule(f"mlp_{layer}")(vectors)
+            if self.normalize:
+                vectors = vectors / (vectors.norm(dim=2, keepdim=True) + _NORM_EPSILON)
+            embeddings.append(vectors)
+        return embeddings
+
+
+def sample_locations(features: Sequence[Tensor], count: int) -> list[Tensor]:
+    """For each layer, ``count`` different positions of its H · W (all of them if there are fewer), at random."""
+    locations = []
+    for feature in features:
+        positions = feature.shape[2] * feature.shape[3]
+        locations.append(torch.randperm(positions, device=feature.device)[:count])
+    return locations
+

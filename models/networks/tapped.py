@@ -1,0 +1,76 @@
+"""Networks whose intermediate features can be taken, by name, from the pass that is made anyway."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from util.errors import UserError
+from util.suggest import did_you_mean
+
+
+class TappedSequential(nn.Module):
+    """A network that is one ``nn.Sequential`` called ``model``, with named taps.
+
+    A tap is the output of one layer. ``tap_positions`` maps names (``"down1"``, ``"block5"``) to positions
+    in ``model``; plain integers as text (``"4"``) are accepted as CUT's ``--nce_layers`` has them.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], tap_positions: dict[str, int]) -> None:
+        super().__init__()
+        self.model = nn.Sequential(*layers)
+        self.tap_positions = dict(tap_positions)
+
+    def tap_position(self, tap: str) -> int:
+        """Position of a tap in ``model``.
+
+        Raises:
+            UserError: neither a known name nor the position of a layer.
+        """
+        if tap in self.tap_positions:
+            return self.tap_positions[tap]
+        if tap.isdecimal() and int(tap) < len(self.model):
+            return int(tap)
+        raise UserError(
+            f"layer '{tap}' does not exist in this {type(self).__name__}{did_you_mean(tap, self.tap_positions)}; "
+            f"choose from {', '.join(self.tap_positions)} or a position from 0 to {len(self.model) - 1}."
+        )
+
+    def run(
+        self, x: Tensor, taps: Sequence[str] = (), *, after: str | None = None, stop: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Pass ``x`` through ``model`` and collect the taps, in the order in which they were asked for.
+
+        ``after`` starts behind that tap, with ``x`` being its features; ``stop`` ends at the deepest tap.
+
+        Returns:
+            (last output [N, C, H, W], list of features [N, C_l, H_l, W_l]).
+        """
+        positions = [self.tap_position(tap) for tap in taps]
+        first = 0 if after is None else self.tap_position(after) + 1
+        last = max(positions) if stop and positions else len(self.model) - 1
+        features: dict[int, Tensor] = {}
+        for position in range(first, last + 1):
+            x = self.model[position](x)
+            if position in positions:
+                features[position] = x
+        return x, [features[position] for position in positions]
+
+    def deepest(self, taps: Sequence[str]) -> str:
+        """The one of ``taps`` that comes last in the network."""
+        return max(taps, key=self.tap_position)
+
+
+def tap_widths(network: nn.Module, taps: Sequence[str], channels: int) -> list[int]:
+    """Channel counts of the taps of a network with an ``encode(x, taps)`` method.
+
+    Found by a dry run on the meta device, which computes shapes only, so that projection heads get their
+    widths at construction and not from the first batch.
+    """
+    shadow = copy.deepcopy(network).to("meta")
+    with torch.no_grad():
+        features = shadow.encode(torch.empty(1, channels, 256, 256, device="meta"), taps)
+    return [feature.shape[1] for feature in features]

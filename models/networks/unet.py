@@ -1,0 +1,136 @@
+"""U-Net generator of pix2pix and CycleGAN (``unet_128``: 7 levels, ``unet_256``: 8 levels)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.norm import convolution_has_bias, make_norm
+from util.errors import UserError
+from util.padding import pad_to_multiple
+from util.suggest import did_you_mean
+
+
+class UnetLevel(nn.Module):
+    """One level: step down, everything deeper, step up, and the skip connection around all of it.
+
+    The skip carries the input *after* the first LeakyReLU: the original applies that activation in place,
+    so this is what its published weights were trained with.
+    """
+
+    def __init__(self, outer: int, inner: int, deeper: UnetLevel | None, *, norm: str, dropout: bool = False) -> None:
+        super().__init__()
+        bias = convolution_has_bias(norm)
+        layers: list[nn.Module] = [nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, stride=2, padding=1, bias=bias)]
+        if deeper is not None:
+            layers += [make_norm(norm, inner), deeper]
+        up_width = inner if deeper is None else 2 * inner
+        layers += [nn.ReLU(), nn.ConvTranspose2d(up_width, outer, 4, stride=2, padding=1, bias=bias)]
+        layers.append(make_norm(norm, outer))
+        if dropout:
+            layers.append(nn.Dropout(0.5))
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
+        """[N, outer, H, W] → [N, 2 · outer, H, W]; appends the convolution's output on the way down."""
+        x = self.model[0](x)
+        y = self.model[1](x)
+        features.append(y)
+        for layer in list(self.model)[2:]:
+            y = layer(y, features) if isinstance(layer, UnetLevel) else layer(y)
+        return torch.cat([x, y], dim=1)
+
+
+class _OutermostLevel(nn.Module):
+    """The level that touches the images: no norm, no skip, tanh."""
+
+    def __init__(self, input_nc: int, output_nc: int, ngf: int, deeper: UnetLevel, *, bias: bool) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.Conv2d(input_nc, ngf, 4, stride=2, padding=1, bias=bias),
+            deeper,
+            nn.ReLU(),
+            nn.ConvTranspose2d(2 * ngf, output_nc, 4, stride=2, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
+        down, deeper, relu, up, tanh = self.model
+        x = down(x)
+        features.append(x)
+        return tanh(up(relu(deeper(x, features))))
+
+
+class UnetGenerator(nn.Module):
+    """U-Net with ``levels`` halvings; images of any size in [-1, 1] come back in the same size.
+
+    Sizes that are no multiple of 2^levels are reflect-padded and cropped again.
+    Taps: ``down1`` … ``downN``, the convolutions' outputs on the way down.
+
+    Args:
+        dropout: in the levels of 8 · ngf channels, except the innermost.
+        residual: output = input + network(input), starting as the identity.
+    """
+
+    def __init__(
+        self,
+        input_nc: int,
+        output_nc: int,
+        ngf: int = 64,
+        levels: int = 8,
+        *,
+        norm: str = "instance",
+        dropout: bool = False,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        if levels < 5:
+            raise ValueError(f"levels must be at least 5, not {levels}")
+        if residual and input_nc != output_nc:
+            raise ValueError(f"a residual generator needs input_nc == output_nc, not {input_nc} and {output_nc}")
+        level = UnetLevel(8 * ngf, 8 * ngf, None, norm=norm)
+        for _ in range(levels - 5):
+            level = UnetLevel(8 * ngf, 8 * ngf, level, norm=norm, dropout=dropout)
+        for width in (4 * ngf, 2 * ngf, ngf):
+            level = UnetLevel(width, 2 * width, level, norm=norm)
+        self.model = _OutermostLevel(input_nc, output_nc, ngf, level, bias=convolution_has_bias(norm))
+        self.stride = 2**levels
+        self.tap_names = tuple(f"down{level}" for level in range(1, levels + 1))
+        self.residual = residual
+
+    def start_at_identity(self) -> None:
+        """Zero the last convolution if the generator is residual; called after initialisation."""
+        if self.residual:
+            last = self.model.model[-2]
+            assert isinstance(last, nn.ConvTranspose2d) and last.bias is not None
+            with torch.no_grad():
+                last.weight.zero_()
+                last.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, input_nc, H, W] in [-1, 1] → [N, output_nc, H, W] in [-1, 1] ([-2, 2] if residual)."""
+        return self.forward_tapped(x, ())[0]
+
+    def forward_tapped(self, x: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
+        """The output image and, from the same pass, the features at ``taps``.
+
+        Raises:
+            UserError: a tap that this network does not have.
+        """
+        for tap in taps:
+            if tap not in self.tap_names:
+                raise UserError(
+                    f"layer '{tap}' does not exist in this U-Net{did_you_mean(tap, self.tap_names)}; "
+                    f"choose from {', '.join(self.tap_names)}."
+                )
+        padded, crop = pad_to_multiple(x, self.stride)
+        features: list[Tensor] = []
+        output = self.model(padded, features)
+        output = crop(padded + output if self.residual else output)
+        return output, [features[self.tap_names.index(tap)] for tap in taps]
+
+    def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
+        """Only the features at ``taps`` (the whole network runs: its way down is part of every level)."""
+        return self.forward_tapped(x, taps)[1]
