@@ -1,0 +1,113 @@
+"""Between tensors and image files: rounding, atomic writing, reading as 8-bit RGB, names that stay in their folder."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import secrets
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from util.errors import UserError
+
+HALF_RANGE = 127.5  # [-1, 1] + 1, times this, is [0, 255]
+COLOUR_CHANNELS = 3
+HIGH_DEPTH_MODES = ("I", "F")  # how PIL's names of modes with more than 8 bits a channel begin
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """Turn one image tensor into the 8-bit RGB array that is shown and saved.
+
+    Values are clamped and *rounded*: truncating would cost 0.15 dB of an image at 40 dB.
+
+    Args:
+        image: [C, H, W] or [1, C, H, W], any floating type and device, in [-1, 1]; one channel (grey, repeated)
+            or three. Values outside are clamped, NaN becomes black.
+
+    Returns:
+        [H, W, 3] uint8.
+
+    Raises:
+        ValueError: any other shape.
+    """
+    single = image[0] if image.ndim == 4 and len(image) == 1 else image
+    if single.ndim != 3 or single.shape[0] not in (1, COLOUR_CHANNELS):
+        raise ValueError(f"expected one image [C, H, W] with 1 or 3 channels, got shape {tuple(image.shape)}")
+    scaled = (single.detach().to("cpu", torch.float32).clamp(-1, 1).nan_to_num(nan=-1.0) + 1) * HALF_RANGE
+    rounded = scaled.round().to(torch.uint8).expand(COLOUR_CHANNELS, -1, -1)
+    return rounded.permute(1, 2, 0).contiguous().numpy()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never half of it.
+
+    Missing parent folders are created; a failed write leaves no temporary file behind.
+
+    Raises:
+        UserError: the file cannot be written there.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be written ({reason}); free the place or choose another folder.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def save_png(array: np.ndarray, path: Path) -> None:
+    """Save an [H, W, 3] or [H, W] uint8 array as a PNG, atomically; missing parent folders are created.
+
+    Raises:
+        UserError: the file cannot be written there.
+        ValueError: the array is not 8-bit.
+    """
+    if array.dtype != np.uint8:
+        raise ValueError(f"expected a uint8 array, got {array.dtype}")
+    encoded = io.BytesIO()
+    Image.fromarray(array).save(encoded, format="PNG")
+    write_atomically(path, encoded.getvalue())
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Read an 8-bit image file as an [H, W, 3] uint8 RGB array, upright; grey is repeated, transparency dropped.
+
+    Raises:
+        UserError: no such file, not an image, damaged, or more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(HIGH_DEPTH_MODES):
+                raise UserError(f"{path}: has more than 8 bits a channel (mode {image.mode}); convert it to 8-bit RGB.")
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image file; check the path.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); replace or remove it.") from error
+
+
+def safe_child(folder: Path, relative_name: str) -> Path:
+    """Return ``folder / relative_name``, sure to lie inside the folder; quotes, spaces, #, % and Unicode are fine.
+
+    Symbolic links are followed for the check. Nothing is created.
+
+    Raises:
+        UserError: the name is empty, absolute, or leads out of the folder.
+    """
+    refusal = f"{relative_name!r}: does not name a file inside {folder}; use a relative name without '..'."
+    root = folder.resolve()
+    try:
+        child = (folder / relative_name).resolve()
+    except ValueError as error:  # an embedded null byte
+        raise UserError(refusal) from error
+    if child == root or not child.is_relative_to(root):
+        raise UserError(refusal)
+    return folder / child.relative_to(root)
