@@ -23,7 +23,7 @@ from models.base_model import Batch, Model, Phase, discriminator_from, generator
 from models.cclgan_options import OPTIONS, PRESETS
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
 from models.networks import create_sampler, sample_locations
-from models.networks.batching import encode_together, generate_together, judge_together
+from models.networks.batching import encode_together, generate_together, forward_together
 from models.networks.patchgan import PatchDiscriminator
 from models.networks.semantic import create_semantic_encoder
 from util.errors import UserError
@@ -227,10 +227,10 @@ class CCLGANModel(Model):
     def intra_loss(self, x: TwoBranches) -> Tensor:
         """Eq. 1–3: ℓ(R̃, R, N, N̂) + ℓ(Ñ, N, R, R̂) in the space of φ; only R̃ and Ñ carry gradient."""
         phi = self.frozen["phi"]
-        R_tilde, N_tilde = judge_together(phi, [x.R_tilde, x.N_tilde])
+        R_tilde, N_tilde = forward_together(phi, [x.R_tilde, x.N_tilde])
         constants = [x.R, x.N] if self.intra.negatives == "real" else [x.R, x.N, x.N_hat, x.R_hat]
         with torch.no_grad():
-            R, N, *generated = judge_together(phi, constants)
+            R, N, *generated = forward_together(phi, constants)
         N_hat, R_hat = generated or (N, R)  # not looked at if only real negatives are
         return self.intra(R_tilde, R, N, N_hat) + self.intra(N_tilde, N, R, R_hat)
 
@@ -242,7 +242,7 @@ class CCLGANModel(Model):
         }
 
     def _discriminator_loss(self, name: str, real: Tensor, fake: Tensor) -> Tensor:
-        judged_real, judged_fake = judge_together(self.nets[name], [real, fake])
+        judged_real, judged_fake = forward_together(self.nets[name], [real, fake])
         penalty = self.gan.penalty(self.nets[name], real, fake)
         return 0.5 * (self.gan.real(judged_real) + self.gan.fake(judged_fake)) + penalty
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.base_model import Batch, Model, Phase, discriminator_from, generator_from
 from models.losses import GANLoss, PatchNCELoss
 from models.networks import SAMPLERS, create_sampler, sample_locations
-from models.networks.batching import encode_together, generate_together, judge_together
+from models.networks.batching import encode_together, generate_together, forward_together
 from util.errors import UserError
 from util.option import Option
 
@@ -129,7 +129,7 @@ class CUTModel(Model):
     def discriminator_losses(self, x: Translation) -> dict[str, Tensor]:
         """Eq. 1, halved."""
         fake = x.fake_B.detach()
-        judged_fake, judged_real = judge_together(self.nets["D"], [fake, x.real_B])
+        judged_fake, judged_real = forward_together(self.nets["D"], [fake, x.real_B])
         losses = {"D_real": 0.5 * self.gan.real(judged_real), "D_fake": 0.5 * self.gan.fake(judged_fake)}
         if self.gan.mode == "wgangp":
             losses["D_penalty"] = self.gan.penalty(self.nets["D"], x.real_B, fake)

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.base_model import Batch, Model, Phase, discriminator_from, generator_from
 from models.image_pool import ImagePool
 from models.losses import GANLoss
-from models.networks.batching import generate_together, judge_together
+from models.networks.batching import generate_together, forward_together
 from util.option import Option
 
 
@@ -112,7 +112,7 @@ class CycleGANModel(Model):
         }
 
     def _discriminator_loss(self, name: str, real: Tensor, fake: Tensor) -> Tensor:
-        judged_real, judged_fake = judge_together(self.nets[name], [real, fake])
+        judged_real, judged_fake = forward_together(self.nets[name], [real, fake])
         penalty = self.gan.penalty(self.nets[name], real, fake)
         return 0.5 * (self.gan.real(judged_real) + self.gan.fake(judged_fake)) + penalty
 

@@ -20,11 +20,11 @@ def can_batch(network: nn.Module, images: Sequence[Tensor]) -> bool:
     return len({image.shape[1:] for image in images}) == 1 and not mixes_samples(network)
 
 
-def judge_together(discriminator: nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
-    """``discriminator(image)`` for each of ``images`` [N, C, H, W], in one pass where that is exact."""
-    if not can_batch(discriminator, images):
-        return [discriminator(image) for image in images]
-    return list(discriminator(torch.cat(list(images))).split([image.shape[0] for image in images]))
+def forward_together(network: nn.Module, images: Sequence[Tensor]) -> list[Tensor]:
+    """``network(image)`` for each of ``images`` [N, C, H, W], in one pass where that is exact."""
+    if not can_batch(network, images):
+        return [network(image) for image in images]
+    return list(network(torch.cat(list(images))).split([image.shape[0] for image in images]))
 
 
 def encode_together(network: nn.Module, images: Sequence[Tensor], taps: Sequence[str]) -> list[list[Tensor]]:

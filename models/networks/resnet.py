@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -101,14 +101,18 @@ class ResnetGenerator(TappedSequential):
 
     def forward_tapped(self, x: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         """The output image and, from the same pass, the features at ``taps``."""
-        padded, crop = pad_to_multiple(x, self.stride)
+        padded, crop = self._pad(x)
         output, features = self.run(padded, taps)
         return crop(padded + output if self.residual else output), features
 
     def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
         """Only the features at ``taps``; nothing behind the deepest of them is computed."""
-        padded, _ = pad_to_multiple(x, self.stride)
-        return self.run(padded, taps, stop=True)[1]
+        return self.run(self._pad(x)[0], taps, stop=True)[1]
+
+    def _pad(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Extend to a multiple of ``stride``, and to no less than two pixels at a quarter: reflection needs them."""
+        tiny = min(x.shape[2:]) <= self.stride
+        return pad_to_multiple(x, 2 * self.stride if tiny else self.stride)
 
 
 def _down(width: int, norm: str, bias: bool, antialias: bool) -> list[nn.Module]:

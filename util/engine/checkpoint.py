@@ -1,0 +1,133 @@
+"""Network files ``<tag>_net_<NET>.pth``: plain state dicts, interchangeable with CycleGAN's and CUT's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Describe = Callable[[Mapping[str, Tensor]], dict[str, str]]
+_RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def net_file(folder: Path, tag: str, name: str) -> Path:
+    """Where network ``name`` is kept under ``tag`` (``latest`` or an epoch's number)."""
+    return folder / f"{tag}_net_{name}.pth"
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """``torch.save`` that leaves either the old file or the whole new one.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as reason:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({reason}); free space or choose another folder.") from reason
+
+
+def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
+    """Contents of a file of tensors and plain values; nothing in it can run code.
+
+    Raises:
+        UserError: the file cannot be read or holds anything else.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as reason:
+        raise UserError(
+            f"{path} holds more than tensors or is damaged, so it is not loaded; use a plain state dict."
+        ) from reason
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as reason:
+        raise UserError(f"{path} cannot be read as a checkpoint ({_first_line(reason)}); is it complete?") from reason
+
+
+def save_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str) -> None:
+    """Write every network under ``tag``, on the CPU."""
+    for name, network in nets.items():
+        state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
+        save_atomically(state, net_file(folder, tag, name))
+
+
+def load_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str, describe: Describe) -> None:
+    """Load every network of ``nets`` from ``folder``; ``describe`` explains a mismatch in terms of flags.
+
+    Raises:
+        UserError: a file is missing, unreadable or of another architecture.
+    """
+    for name, network in nets.items():
+        path = net_file(folder, tag, name)
+        if not path.is_file():
+            raise UserError(_missing(path, folder, tag, name))
+        load_net(network, path, describe)
+
+
+def load_net(network: nn.Module, path: Path, describe: Describe) -> None:
+    """Load one network; see :func:`load_nets`."""
+    stored = load_file(path)
+    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise UserError(f"{path} is not a network's state dict; give one tensor per parameter.")
+    state = _without_leftovers(stored, network)
+    own = network.state_dict()
+    if state.keys() == own.keys() and all(state[key].shape == own[key].shape for key in own):
+        network.load_state_dict(state)
+        return
+    raise UserError(_mismatch(path, describe(state), describe(own)))
+
+
+def _without_leftovers(stored: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Drop DataParallel's ``module.`` and the running statistics that instance norm had before torch 0.4."""
+    state = {key.removeprefix("module."): value for key, value in stored.items()}
+    own = network.state_dict()
+    modules = dict(network.named_modules())
+
+    def is_leftover(key: str) -> bool:
+        owner, _, leaf = key.rpartition(".")
+        return key not in own and leaf in _RUNNING_STATISTICS and isinstance(modules.get(owner), nn.InstanceNorm2d)
+
+    return {key: value for key, value in state.items() if not is_leftover(key)}
+
+
+def _missing(path: Path, folder: Path, tag: str, name: str) -> str:
+    if not folder.is_dir():
+        return f"{folder} does not exist; check --name and --checkpoints_dir, or train first."
+    tags = sorted(match[1] for file in folder.iterdir() if (match := re.match(rf"(.+)_net_{name}\.pth$", file.name)))
+    if tags:
+        return f"--epoch {tag}: {path.name} is not in {folder}; there are checkpoints of {', '.join(tags)}."
+    others = sorted({match[1] for file in folder.iterdir() if (match := re.match(r".+_net_(.+)\.pth$", file.name))})
+    hint = f"it holds networks {', '.join(others)}: does --model fit?" if others else "train first."
+    return f"{path} does not exist; {hint}"
+
+
+def _mismatch(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    differing = [flag for flag in {**wanted, **stored} if stored.get(flag) != wanted.get(flag)]
+    if not stored or not differing:
+        return f"{path} is of another architecture than the options describe; check --model, --netG and --netD."
+    details = "; ".join(
+        f"{flag} is {stored.get(flag, 'absent')} in the file but {wanted.get(flag, 'absent')} in the options"
+        for flag in differing
+    )
+    return f"{path} is of another architecture: {details}; change the options to fit the file."
+
+
+def _first_line(reason: BaseException) -> str:
+    return (str(reason).strip().splitlines() or [type(reason).__name__])[0]
