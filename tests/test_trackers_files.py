@@ -1,0 +1,176 @@
+"""Losses as files and the group of trackers."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from util.trackers.history import LossHistory
+from util.trackers.loss_files import LossFiles, read_losses
+from util.trackers.tracker import Progress, TrackerGroup
+
+PER_EPOCH = 100
+
+
+def progress_at(total: int, **changes: float) -> Progress:
+    epoch, within = (total - 1) // PER_EPOCH + 1, (total - 1) % PER_EPOCH + 1
+    fields = {
+        "epoch": epoch,
+        "total_epochs": 4,
+        "images_in_epoch": within,
+        "images_per_epoch": PER_EPOCH,
+        "total_images": total,
+        "learning_rate": 2e-4,
+        "images_per_second": 3.0,
+        "data_wait": 0.1,
+    }
+    return Progress(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def write(folder: Path, totals: list[int], resumed_at: int | None, **losses: float) -> None:
+    files = LossFiles(folder, resumed_at)
+    for total in totals:
+        files.scalars(progress_at(total), losses or {"G": total / 10})
+    files.close()
+
+
+def rows_of(folder: Path) -> list[list[str]]:
+    with (folder / "losses.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+class Recorder:
+    """A tracker that notes what it is told, and raises from the given report on."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+        self.calls: list[str] = []
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if self.fails:
+            raise OSError("disk\nfull")
+
+    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+        self._note("scalars")
+
+    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
+        self._note("images")
+
+    def close(self) -> None:
+        self._note("close")
+
+
+def test_csv_has_the_fixed_columns_then_each_loss(tmp_path: Path) -> None:
+    write(tmp_path, [50, 150], None, G=0.5, D=0.25)
+    assert rows_of(tmp_path) == [
+        ["epoch", "images_in_epoch", "total_images", "learning_rate", "G", "D"],
+        ["1", "50", "50", "0.0002", "0.5", "0.25"],
+        ["2", "50", "150", "0.0002", "0.5", "0.25"],
+    ]
+
+
+def test_every_row_is_on_disk_before_the_file_is_closed(tmp_path: Path) -> None:
+    files = LossFiles(tmp_path, None)
+    files.scalars(progress_at(7), {"G": 1.0})
+    assert [row["total_images"] for row in read_losses(tmp_path / "losses.csv")] == [7]
+    assert "G: 1" in (tmp_path / "loss_log.txt").read_text(encoding="utf-8")
+    files.close()
+
+
+def test_resume_drops_rows_later_than_the_checkpoint_and_appends(tmp_path: Path) -> None:
+    write(tmp_path, [50, 100, 150], None)
+    write(tmp_path, [110, 160], 100)
+    table = rows_of(tmp_path)
+    assert [row[2] for row in table] == ["total_images", "50", "100", "110", "160"]
+
+
+def test_resume_survives_a_row_cut_off_by_a_crash(tmp_path: Path) -> None:
+    write(tmp_path, [50, 100], None)
+    path = tmp_path / "losses.csv"
+    path.write_text(path.read_text(encoding="utf-8") + "2,10,1", encoding="utf-8")
+    write(tmp_path, [150], 100)
+    assert [row[2] for row in rows_of(tmp_path)] == ["total_images", "50", "100", "150"]
+
+
+def test_a_loss_that_appears_later_gets_its_column(tmp_path: Path) -> None:
+    files = LossFiles(tmp_path, None)
+    files.scalars(progress_at(10), {"G": 1.0})
+    files.scalars(progress_at(20), {"G": 2.0, "inter": 3.0})
+    files.scalars(progress_at(30), {"inter": 4.0})
+    files.close()
+    table = rows_of(tmp_path)
+    assert table[0][4:] == ["G", "inter"]
+    assert [row[4:] for row in table[1:]] == [["1", ""], ["2", "3"], ["", "4"]]
+
+
+def test_a_new_run_keeps_the_losses_of_the_one_before(tmp_path: Path) -> None:
+    write(tmp_path, [50], None)
+    before = (tmp_path / "losses.csv").read_text(encoding="utf-8")
+    write(tmp_path, [20], None)
+    assert (tmp_path / "losses.previous.csv").read_text(encoding="utf-8") == before
+    assert [row[2] for row in rows_of(tmp_path)[1:]] == ["20"]
+
+
+def test_losses_keep_float32_precision_and_not_a_number(tmp_path: Path) -> None:
+    value = float(np.float32(0.1234567))
+    write(tmp_path, [10], None, G=value, D=math.nan)
+    row = read_losses(tmp_path / "losses.csv")[0]
+    assert np.float32(row["G"]) == np.float32(value)
+    assert math.isnan(row["D"])
+
+
+def test_a_failing_tracker_is_reported_once_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = Recorder(), Recorder(fails=True)
+    group = TrackerGroup([bad, good])
+    with caplog.at_level(logging.INFO):
+        group.scalars(progress_at(1), {})
+        group.images(progress_at(1), {})
+        group.scalars(progress_at(2), {})
+        group.close()
+    assert good.calls == ["scalars", "images", "scalars", "close"]
+    assert bad.calls == ["scalars", "close"]
+    assert len(caplog.records) == 1
+    message = caplog.records[0].getMessage()
+    assert "Recorder" in message and "disk full" in message and "\n" not in message
+
+
+def test_interrupting_the_training_is_not_swallowed() -> None:
+    class Interrupted(Recorder):
+        def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        TrackerGroup([Interrupted()]).scalars(progress_at(1), {})
+
+
+@pytest.mark.parametrize("reports", [1, 7, 8, 9, 16, 45, 64])
+def test_history_points_are_means_of_equally_many_reports(reports: int) -> None:
+    history = LossHistory(points=8)
+    values = np.random.default_rng(reports).normal(size=reports)
+    for index, value in enumerate(values):
+        history.add(progress_at(index + 1), {"G": value})
+    each = 1
+    while math.ceil(reports / each) > 8:
+        each *= 2
+    groups = [slice(start, start + each) for start in range(0, reports, each)]
+    curves = history.curves()
+    np.testing.assert_allclose(curves.values["G"], [values[group].mean() for group in groups])
+    places = (np.arange(reports) + 1) / PER_EPOCH
+    np.testing.assert_allclose(curves.positions, [places[group].mean() for group in groups])
+
+
+def test_history_of_a_resumed_run_starts_with_the_file(tmp_path: Path) -> None:
+    write(tmp_path, [50, 100], None)
+    history = LossHistory(100, tmp_path / "losses.csv")
+    history.add(progress_at(150), {"G": 15.0, "new": 1.0})
+    curves = history.curves()
+    np.testing.assert_allclose(curves.positions, [0.5, 1.0, 1.5])
+    np.testing.assert_allclose(curves.values["G"], [5, 10, 15])
+    np.testing.assert_array_equal(curves.values["new"], [math.nan, math.nan, 1])

@@ -1,0 +1,1 @@
+"""Listeners that report a training run: console, files, web page and Visdom."""
