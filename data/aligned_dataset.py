@@ -1,0 +1,121 @@
+"""Pairs of the same scene, for supervised experiments and for tests with ground truth."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from data.files import (
+    Unit,
+    check_pairs,
+    existing_folder,
+    find_images,
+    images_in,
+    match,
+    missing_folder,
+    require_images,
+    source_and_target,
+)
+from data.loader import PASSED_OVER, Sample, TrainingDataset
+from data.reading import check_readable, read_first, read_image
+from data.sampler import SampleKey
+from data.transforms import Placement, TrainingTransform
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class AlignedDataset(TrainingDataset):
+    """Pairs of equally large images; both get the same crop and the same flip.
+
+    Two layouts, told apart by what exists: if there is a folder ``<dataroot>/<phase>``, each image in it
+    holds A on its left and B on its right half, as in pix2pix; otherwise ``<dataroot>/<phase>A`` and
+    ``<dataroot>/<phase>B`` hold images that match by relative path without extension.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataroot: Path,
+        phase: str,
+        transform: TrainingTransform,
+        direction: str = "AtoB",
+        channels: tuple[int, int] = (3, 3),
+        serial_batches: bool = False,
+        max_dataset_size: int | None = None,
+        skip_bad: bool = False,
+        batch_size: int = 1,
+    ) -> None:
+        """Arguments and errors are those of :class:`data.loader.TrainingDataset`.
+
+        Raises:
+            UserError: also for names or sizes of a pair that do not match.
+        """
+        del serial_batches  # a pair stays together either way
+        units = aligned_units(dataroot, phase, direction)[:max_dataset_size]
+        checked = check_readable(units, skip_bad=skip_bad)
+        check_pairs(checked.units, checked.sizes)
+        self.pairs = checked.units
+        transform.check([unit[0] for unit in self.pairs], checked.sizes, batch_size=batch_size)
+        self._transform, self._channels, self._skip_bad = transform, channels, skip_bad
+        logger.info("%s: %d pairs", phase, len(self.pairs))
+
+    @classmethod
+    def test_units(cls, *, dataroot: Path, phase: str, direction: str, eval_pairs: str) -> list[Unit]:
+        """All pairs, or with ``eval_pairs`` ``no`` their source images alone."""
+        if eval_pairs == "no" and existing_folder(dataroot, phase) is None:
+            return super().test_units(dataroot=dataroot, phase=phase, direction=direction, eval_pairs=eval_pairs)
+        units = aligned_units(dataroot, phase, direction)
+        return [unit[:1] for unit in units] if eval_pairs == "no" else units
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.pairs)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """``A`` (source), ``B`` (target): float32 [C, H, W] in [-1, 1]; ``A_paths``, ``B_paths``: str."""
+        placement = Placement.draw(key.generator())
+
+        def read(index: int) -> tuple[list[torch.Tensor], list[str]]:
+            paths = [file.path for file in self.pairs[index]]
+            tensors = [
+                self._transform(image, placement, channels, what=f"'{path}'")
+                for image, channels, path in zip(_read_pair(self.pairs[index]), self._channels, paths, strict=True)
+            ]
+            return tensors, [str(path) for path in paths]
+
+        ((a, b), (a_path, b_path)), notes = read_first(len(self), key.index, read, skip_bad=self._skip_bad)
+        return {"A": a, "B": b, "A_paths": a_path, "B_paths": b_path, PASSED_OVER: notes}
+
+
+def aligned_units(dataroot: Path, phase: str, direction: str) -> list[Unit]:
+    """All pairs (source, target) in either layout; at least one.
+
+    Raises:
+        UserError: no such folders, no images, or names that do not match.
+    """
+    together = existing_folder(dataroot, phase)
+    if together is not None:
+        files = require_images(together, find_images(together))
+        halves = [(replace(file, part="left"), replace(file, part="right")) for file in files]
+        return [(b, a) if direction == "BtoA" else (a, b) for a, b in halves]
+    folders = [f"{phase}{domain}" for domain in source_and_target(direction)]
+    if not any(existing_folder(dataroot, folder) for folder in folders):
+        raise missing_folder(dataroot, folders[0], alternative=phase)
+    matching = match(*(images_in(dataroot, folder) for folder in folders))
+    if not matching.complete:
+        raise UserError(
+            f"--dataset_mode aligned: {matching.complaint(*folders)}; "
+            "mend the names, or use --dataset_mode unaligned for images that are no pairs."
+        )
+    return list(matching.pairs)
+
+
+def _read_pair(unit: Unit) -> list[Image.Image]:
+    """Both images of a pair; a side-by-side file is decoded once."""
+    contents = {path: read_image(path) for path in {file.path for file in unit}}
+    return [file.cut(contents[file.path]) for file in unit]

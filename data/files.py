@@ -1,0 +1,259 @@
+"""Where a dataset's images are: finding them, pairing them by name, and saying what is wrong with a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from data.reading import ImageFile, Size
+from util.errors import UserError
+from util.suggest import did_you_mean
+
+IMAGE_EXTENSIONS = frozenset(
+    {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+PHASES = ("train", "test", "val")
+DOMAINS = ("A", "B")
+DOMAIN_FOLDERS = frozenset(phase + domain for phase in PHASES for domain in DOMAINS)
+FOLDER_NAME = re.compile(r"\w[\w .-]*")  # no separators, no drive letters, nothing that starts with a dot
+LISTED = 6  # how many entries of a folder a message names
+
+Unit = tuple[ImageFile, ...]
+"""One image, or a pair (source, target)."""
+
+
+def source_and_target(direction: str) -> tuple[str, str]:
+    """The letters of the source and the target domain: ``("A", "B")`` for ``AtoB``."""
+    return ("B", "A") if direction == "BtoA" else ("A", "B")
+
+
+def find_images(folder: Path) -> list[ImageFile]:
+    """All images below ``folder``, sorted by relative path.
+
+    Sub-folders and symbolic links are followed, except a link back into a folder it lies in. Hidden files
+    and folders and everything without an image extension (in any case) are ignored. A dangling link to an
+    image is listed, so that reading it names it.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+    found: list[ImageFile] = []
+    _collect(folder, PurePosixPath(), (), found)
+    return sorted(found, key=lambda file: file.name)
+
+
+def _collect(folder: Path, relative: PurePosixPath, parents: tuple[str, ...], found: list[ImageFile]) -> None:
+    real = os.path.realpath(folder)
+    if real in parents:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be listed ({error.strerror}); check its permissions.") from error
+    for entry in visible:
+        path, name = folder / entry.name, relative / entry.name
+        if entry.is_dir():
+            _collect(path, name, (*parents, real), found)
+        elif path.suffix.lower() in IMAGE_EXTENSIONS and (entry.is_file() or entry.is_symlink()):
+            found.append(ImageFile(path, name.as_posix()))
+
+
+def has_layout(dataroot: Path) -> bool:
+    """Whether ``dataroot`` holds any of trainA, trainB, testA, …"""
+    return any((dataroot / name).is_dir() for name in DOMAIN_FOLDERS)
+
+
+def existing_folder(dataroot: Path, name: str) -> Path | None:
+    """``dataroot/name`` where it is a folder, else None.
+
+    Raises:
+        UserError: ``name`` is no plain folder name, so it could lead out of ``dataroot``.
+    """
+    if not FOLDER_NAME.fullmatch(name):
+        raise UserError(f"--phase: '{name}' is no folder name; give a word such as train, val or test.")
+    folder = dataroot / name
+    return folder if folder.is_dir() else None
+
+
+def images_in(dataroot: Path, name: str) -> list[ImageFile]:
+    """All images of the folder ``dataroot/name``; at least one.
+
+    Raises:
+        UserError: the folder is missing or has no image; the message says what is there instead.
+    """
+    folder = existing_folder(dataroot, name)
+    if folder is None:
+        raise missing_folder(dataroot, name)
+    return require_images(folder, find_images(folder))
+
+
+def require_images(folder: Path, images: list[ImageFile]) -> list[ImageFile]:
+    """``images`` itself, or a :class:`UserError` that says what ``folder`` holds instead."""
+    if not images:
+        known = ", ".join(sorted(extension[1:] for extension in IMAGE_EXTENSIONS))
+        raise UserError(f"'{folder}' holds no image but {_listing(folder)}; images are files that end in {known}.")
+    return images
+
+
+def missing_folder(dataroot: Path, name: str, *, alternative: str = "") -> UserError:
+    """The error for a missing ``dataroot/name`` (and ``alternative``), with the likeliest mistake behind it.
+
+    ``name`` is a phase and a domain, such as ``trainA``.
+    """
+    flag = f"--dataroot {dataroot}"
+    if dataroot.is_file():
+        return UserError(f"{flag} is a file; give the folder that contains '{name}'.")
+    if not dataroot.is_dir():
+        parent = dataroot.absolute().parent
+        siblings = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+        return UserError(
+            f"{flag}: there is no such folder{did_you_mean(dataroot.name, siblings)}; "
+            f"give the folder that contains '{name}'."
+        )
+    if dataroot.absolute().name in DOMAIN_FOLDERS:
+        return UserError(f"{flag} is one domain's folder; give the folder above it, '{dataroot.absolute().parent}'.")
+    folders = sorted(entry.name for entry in dataroot.iterdir() if entry.is_dir())
+    nested = next((entry for entry in folders if (dataroot / entry / name).is_dir()), None)
+    if nested is not None:
+        return UserError(f"{flag} has no folder '{name}', but its sub-folder does; give '{dataroot / nested}'.")
+    suggestion = did_you_mean(name, [entry for entry in folders if entry not in DOMAIN_FOLDERS])
+    nor = f" (nor '{alternative}')" if alternative else ""
+    return UserError(
+        f"{flag} has no folder '{name}'{nor}{suggestion} but holds {_listing(dataroot)}; {_way_out(dataroot, name)}."
+    )
+
+
+def _way_out(dataroot: Path, name: str) -> str:
+    """What to do about a missing folder ``name``, judged by what lies around it."""
+    phase, domain = name[:-1], name[-1]
+    if (dataroot / phase).is_dir():
+        return f"for side-by-side pairs in '{phase}' use --dataset_mode aligned"
+    other = next((other for other in PHASES if (dataroot / f"{other}{domain}").is_dir()), None)
+    if other:
+        return f"create it, or choose another --phase, for example '{other}'"
+    if any(entry.suffix.lower() in IMAGE_EXTENSIONS for entry in dataroot.iterdir()):
+        return f"move images into it, or use --dataset_mode single for those in '{dataroot}'"
+    return "create it"
+
+
+def _listing(folder: Path) -> str:
+    """The first entries of ``folder`` in words."""
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    if not names:
+        return "nothing at all"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(f"'{name}'" for name in names[:LISTED]) + more
+
+
+class Matching(NamedTuple):
+    """Two sets of images, matched by name."""
+
+    pairs: list[tuple[ImageFile, ImageFile]]
+    only_first: list[str]
+    only_second: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image has its partner."""
+        return bool(self.pairs) and not self.only_first and not self.only_second
+
+    def complaint(self, first: str, second: str) -> str:
+        """What does not match, with counts and the first names; ``first`` and ``second`` name the folders."""
+        lonely = " and ".join(
+            f"{len(names)} in {folder} (first '{names[0]}')"
+            for names, folder in ((self.only_first, first), (self.only_second, second))
+            if names
+        )
+        return f"matching file names: {len(self.pairs)}, without a partner: {lonely}"
+
+
+def match(first: Sequence[ImageFile], second: Sequence[ImageFile]) -> Matching:
+    """Pair images with the same relative path without extension, case-sensitively, in the order of ``first``.
+
+    Where a folder has two files that differ in nothing but the extension, extensions count as well.
+    """
+    by_stem = all(len({stem(file) for file in files}) == len(files) for files in (first, second))
+    ours, theirs = ({stem(file) if by_stem else file.name: file for file in files} for files in (first, second))
+    return Matching(
+        pairs=[(file, theirs[key]) for key, file in ours.items() if key in theirs],
+        only_first=[file.name for key, file in ours.items() if key not in theirs],
+        only_second=[file.name for key, file in theirs.items() if key not in ours],
+    )
+
+
+def check_pairs(units: Sequence[Unit], sizes: dict[Path, Size]) -> None:
+    """Check that the two images of each pair have the same size; single images pass.
+
+    Raises:
+        UserError: names both files with their sizes, or a side-by-side file of odd width.
+    """
+    for unit in units:
+        for file in unit:
+            if file.part != "whole" and sizes[file.path][0] % 2:
+                raise UserError(
+                    f"'{file.path}' is {_pixels(sizes[file.path])} and has no two equal halves; "
+                    "a side-by-side image must have an even width."
+                )
+        if len({file.size(sizes[file.path]) for file in unit}) > 1:
+            source, target = (f"'{file.path}' ({_pixels(file.size(sizes[file.path]))})" for file in unit)
+            raise UserError(
+                f"{source} and {target} are a pair but differ in size; make them equal, or use "
+                "--eval_pairs no in a test and --dataset_mode unaligned in training."
+            )
+
+
+def _pixels(size: Size) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+def find_test_units(*, dataroot: Path, phase: str, direction: str, eval_pairs: str) -> list[Unit]:
+    """The test images of ``<phase>A`` and ``<phase>B``: pairs where the names say so, else the source alone.
+
+    ``eval_pairs``: ``no`` never pairs; ``yes`` demands that all names match; ``auto`` pairs when all match
+    and does not when there is no target folder or no name in common.
+
+    Raises:
+        UserError: no source images; only some names match; ``yes`` and the names do not match.
+    """
+    source, target = (f"{phase}{domain}" for domain in source_and_target(direction))
+    images = images_in(dataroot, source)
+    alone: list[Unit] = [(file,) for file in images]
+    if eval_pairs == "no":
+        return alone
+    folder = existing_folder(dataroot, target)
+    if folder is None and eval_pairs == "yes":
+        raise missing_folder(dataroot, target)
+    matching = match(images, find_images(folder) if folder else [])
+    if matching.complete:
+        return list(matching.pairs)
+    if not matching.pairs and eval_pairs == "auto":
+        return alone
+    raise UserError(
+        f"--eval_pairs {eval_pairs}: {matching.complaint(source, target)}; "
+        "mend the names, or pass --eval_pairs no to test without ground truth."
+    )
+
+
+def stem(file: ImageFile) -> str:
+    """Relative path without extension, with forward slashes."""
+    return PurePosixPath(file.name).with_suffix("").as_posix()
+
+
+def output_names(files: Sequence[ImageFile]) -> list[str]:
+    """A unique relative name for the result of each file: its path without extension.
+
+    Files whose names would collide, also on a file system that ignores case, keep their extension
+    (``a.jpg`` and ``a.png``). Names never contain ``..``, so they stay below the folder they are used in.
+    """
+    names = [stem(file) for file in files]
+    while True:
+        count = Counter(name.casefold() for name in names)
+        fuller = [f.name if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
+        if fuller == names:
+            return names
+        names = fuller

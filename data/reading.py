@@ -1,0 +1,211 @@
+"""Reading images with Pillow: upright, 8 bit, grey or RGB, and plain words about what cannot be read."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Size = tuple[int, int]
+"""Width and height in pixels, in Pillow's order."""
+
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's mode for each supported number of channels."""
+
+INTEGER_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+MAX_16_BIT = 65535
+STEP_16_TO_8_BIT = 257  # 65535 / 255
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+class UnreadableImage(UserError):
+    """A file that is no image, or a broken one. ``others`` counts further such files not named here."""
+
+    def __init__(self, path: Path, reason: str, others: int = 0) -> None:
+        """``reason`` says in a few words what is wrong with the file."""
+        super().__init__(path, reason, others)
+        self.path, self.reason, self.others = path, reason, others
+
+    def __str__(self) -> str:
+        """The sentence for the user."""
+        others = f", and so it is with {self.others} more" if self.others else ""
+        return (
+            f"'{self.path}' cannot be read as an image ({self.reason}){others}; "
+            "repair or remove what is broken, or pass --skip_bad to leave it out."
+        )
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file of a dataset, or one half of it.
+
+    ``name`` is the path relative to the folder that was searched, with forward slashes. ``part`` tells
+    apart the two images of a side-by-side file.
+    """
+
+    path: Path
+    name: str
+    part: Literal["whole", "left", "right"] = "whole"
+
+    def size(self, file_size: Size) -> Size:
+        """Size of this image in a file of ``file_size``."""
+        width, height = file_size
+        return (width, height) if self.part == "whole" else (width // 2, height)
+
+    def cut(self, image: Image.Image) -> Image.Image:
+        """This image out of the file's content."""
+        if self.part == "whole":
+            return image
+        width, height = self.size(image.size)
+        left = 0 if self.part == "left" else image.width - width
+        return image.crop((left, 0, left + width, height))
+
+
+def read_image(path: Path, channels: int = 3) -> Image.Image:
+    """Decode one image file completely.
+
+    The EXIF orientation is applied. 16-bit grey is scaled to 8 bit with rounding (of 16-bit colour, Pillow
+    itself keeps the upper 8 bits). Alpha is dropped and the
+    colours below it are kept, as CycleGAN does, because alpha in photographs is opaque or a mask. Of
+    several frames the first is taken. One channel is BT.601 luma.
+
+    Returns:
+        An image of mode ``L`` (one channel) or ``RGB`` (three).
+
+    Raises:
+        UnreadableImage: missing, empty, truncated, no image, more pixels than Pillow accepts, or values
+            without a known range (floating point, 32-bit integers).
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            eight_bit = _to_8_bit(image)
+            return eight_bit if eight_bit.mode == MODES[channels] else eight_bit.convert(MODES[channels])
+    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+        raise UnreadableImage(path, _reason(path, error)) from error
+
+
+def image_size(path: Path) -> Size:
+    """Upright size of an image, from its header alone.
+
+    Raises:
+        UnreadableImage: the file cannot be opened as an image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size is upright already in newer Pillows
+                width = image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
+                height = image.tag_v2[TiffImagePlugin.IMAGELENGTH]
+            # Pillow looks for EXIF behind a PNG's pixels by decoding them: too dear for a look at the header.
+            header_has_exif = image.format != "PNG" or "exif" in image.info
+            turned = header_has_exif and image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+            return (height, width) if turned else (width, height)
+    except Exception as error:  # Pillow's parsers raise whatever a broken file leads them to
+        raise UnreadableImage(path, _reason(path, error)) from error
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Bring integer grey into 8 bit and resolve a palette with transparency; other modes are left as they are."""
+    if image.mode in INTEGER_MODES:
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > MAX_16_BIT:
+            raise ValueError("its integer values exceed 16 bit; save it with 8 or 16 bit per channel")
+        return Image.fromarray(((values + STEP_16_TO_8_BIT // 2) // STEP_16_TO_8_BIT).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bit per channel")
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA")
+    return image
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has more pixels than Pillow accepts as safe; cut it into smaller images"
+    if isinstance(error, UnidentifiedImageError):
+        return "the file is empty" if path.stat().st_size == 0 else "its content is no known image format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+class Checked(NamedTuple):
+    """What is left after a look at every file."""
+
+    units: list[tuple[ImageFile, ...]]
+    sizes: dict[Path, Size]
+    skipped: list[UnreadableImage]
+
+
+def check_readable(units: Sequence[tuple[ImageFile, ...]], *, skip_bad: bool, decode: bool = False) -> Checked:
+    """Open every file of ``units`` in parallel: the header only, or with ``decode`` every pixel.
+
+    A unit is what stands or falls together: one image, or a pair. Files that cannot be read are an error;
+    with ``skip_bad`` their units are left out and each file is named in a logged warning.
+
+    Raises:
+        UnreadableImage: without ``skip_bad``, names the first unreadable file and counts the others.
+        UserError: with ``skip_bad``, if nothing is left.
+    """
+    found = _inspect({file.path for unit in units for file in unit}, decode)
+    sizes = {path: result for path, result in found.items() if not isinstance(result, UnreadableImage)}
+    bad = [result for result in found.values() if isinstance(result, UnreadableImage)]
+    if bad and not skip_bad:
+        raise UnreadableImage(bad[0].path, bad[0].reason, others=len(bad) - 1)
+    for error in bad:
+        logger.warning("--skip_bad leaves out '%s' (%s)", error.path, error.reason)
+    kept = [unit for unit in units if all(file.path in sizes for file in unit)]
+    if bad and not kept:
+        raise UserError(f"--skip_bad: nothing is left, for example '{bad[0].path}' cannot be read ({bad[0].reason}).")
+    return Checked(kept, sizes, bad)
+
+
+def _inspect(paths: Iterable[Path], decode: bool) -> dict[Path, Size | UnreadableImage]:
+    """Upright size of each file, or what is wrong with it, in sorted order."""
+
+    def look(path: Path) -> Size | UnreadableImage:
+        try:
+            return read_image(path).size if decode else image_size(path)
+        except UnreadableImage as error:
+            return error
+
+    ordered = sorted(paths)
+    # Decoding is bound by the cores and its images by memory; headers wait for the disk, so more threads help.
+    with ThreadPoolExecutor(max_workers=os.cpu_count() if decode else None) as pool:
+        return dict(zip(ordered, pool.map(look, ordered), strict=True))
+
+
+def read_first(count: int, index: int, read: Callable[[int], T], *, skip_bad: bool) -> tuple[T, list[str]]:
+    """Return ``read(index)``; with ``skip_bad`` the next of ``count`` that can be read, in cyclic order.
+
+    Which one it is depends on the files alone, so every worker and every run takes the same.
+
+    Returns:
+        The result and one sentence for every file that was passed over.
+
+    Raises:
+        UnreadableImage: ``read`` raised it and ``skip_bad`` is off.
+        UserError: none of them can be read.
+    """
+    passed_over: list[str] = []
+    for step in range(count):
+        try:
+            return read((index + step) % count), passed_over
+        except UnreadableImage as error:
+            if not skip_bad:
+                raise
+            passed_over.append(f"--skip_bad passes over '{error.path}' ({error.reason})")
+    raise UserError(f"--skip_bad: none of the {count} images can be read any more; look at the dataset folder.")

@@ -1,0 +1,67 @@
+"""Which image comes when, and with which random numbers: a function of seed, epoch and position alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """What a dataset gets instead of a bare index; small, picklable, and enough to make the sample again."""
+
+    index: int
+    seed: int
+    epoch: int
+    position: int
+
+    def generator(self) -> np.random.Generator:
+        """A generator of this sample's own, the same in every process."""
+        return _generator(self.seed, self.epoch, self.position)
+
+
+def _generator(seed: int, *path: int) -> np.random.Generator:
+    # The path goes into the spawn key: as plain entropy, [s, e] and [s, e, 0] would give the same stream.
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=path))
+
+
+def epoch_order(count: int, *, seed: int, epoch: int, shuffle: bool = True) -> list[int]:
+    """The indices 0 … count-1 in the order of one epoch."""
+    if not shuffle:
+        return list(range(count))
+    return [int(index) for index in _generator(seed, epoch).permutation(count)]
+
+
+class EpochBatches(Sampler[list[SampleKey]]):
+    """Batches of keys for a :class:`torch.utils.data.DataLoader`; the last batch may be smaller."""
+
+    def __init__(self, count: int, *, batch_size: int, seed: int, shuffle: bool = True) -> None:
+        """``count`` samples an epoch, shuffled anew in each epoch unless ``shuffle`` is off."""
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.epoch, self.start_batch = 0, 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches in a whole epoch."""
+        return -(-self.count // self.batch_size)
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """Choose what the next iteration yields: ``epoch``, without its first ``start_batch`` batches."""
+        self.epoch, self.start_batch = epoch, start_batch
+
+    def __len__(self) -> int:
+        """Number of batches the next iteration yields."""
+        return self.batches_per_epoch - self.start_batch
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        """The chosen epoch; a later :meth:`set_epoch` does not disturb an iterator that exists already."""
+        return self._batches(self.epoch, self.start_batch)
+
+    def _batches(self, epoch: int, start_batch: int) -> Iterator[list[SampleKey]]:
+        order = epoch_order(self.count, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+        for start in range(start_batch * self.batch_size, self.count, self.batch_size):
+            positions = range(start, min(start + self.batch_size, self.count))
+            yield [SampleKey(order[position], self.seed, epoch, position) for position in positions]

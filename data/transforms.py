@@ -1,0 +1,197 @@
+"""From an image to the network's tensor: resize, crop, flip, scale to [-1, 1].
+
+Transforms are frozen dataclasses, so they pickle; chance comes in from outside as a :class:`Placement`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data.reading import MODES, ImageFile, Size
+from util.errors import UserError
+from util.suggest import did_you_mean
+
+PREPROCESS = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
+TRAINING_MULTIPLE = 4  # the generators halve the resolution twice
+HALF_RANGE = 127.5  # 8-bit values 0…255 become -1…1
+
+
+def to_tensor(image: Image.Image, channels: int = 3, *, flip: bool = False) -> torch.Tensor:
+    """Float32 tensor [C, H, W] in [-1, 1] of an 8-bit image, mirrored left-right if ``flip``."""
+    mode = MODES[channels]
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    pixels = pixels.reshape(image.height, image.width, channels)
+    if flip:
+        pixels = pixels[:, ::-1]
+    planes = np.array(pixels.transpose(2, 0, 1), order="C")
+    return torch.from_numpy(planes).to(torch.float32).div_(HALF_RANGE).sub_(1.0)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a crop lies, as fractions in [0, 1) of the free space, and whether the image is mirrored.
+
+    Free of any size, so that one placement crops two equally large images alike.
+    """
+
+    across: float
+    down: float
+    flip: bool
+
+    @classmethod
+    def draw(cls, generator: np.random.Generator) -> Placement:
+        """A uniformly random placement; always takes three numbers from ``generator``."""
+        across, down, side = generator.random(3)
+        return cls(float(across), float(down), bool(side < 0.5))
+
+
+@dataclass(frozen=True)
+class _Resizing:
+    """The first half of ``--preprocess``, shared by training and test."""
+
+    preprocess: str = "resize_and_crop"
+    load_size: int = 286
+
+    def __post_init__(self) -> None:
+        if self.preprocess not in PREPROCESS:
+            guess = did_you_mean(self.preprocess, PREPROCESS)
+            raise UserError(f"--preprocess {self.preprocess}: no such way{guess}; choose from {', '.join(PREPROCESS)}.")
+
+    def resized(self, size: Size) -> Size:
+        """Size after resizing: ``load_size`` squared, or as wide as ``load_size`` at the same aspect ratio."""
+        if self.preprocess == "resize_and_crop":
+            return (self.load_size, self.load_size)
+        if self.preprocess.startswith("scale_width"):
+            width, height = size
+            return (self.load_size, max(1, round(self.load_size * height / width)))
+        return size
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """The image at :meth:`resized` size, bicubic with antialiasing."""
+        size = self.resized(image.size)
+        return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True)
+class TrainingTransform(_Resizing):
+    """Resize, crop and flip for training.
+
+    ==================== ======================================= ===========================
+    ``preprocess``       resize (bicubic)                        crop
+    ==================== ======================================= ===========================
+    resize_and_crop      to ``load_size`` × ``load_size``        random, ``crop_size`` square
+    crop                 no                                      random, ``crop_size`` square
+    scale_width          to width ``load_size``, aspect kept     centre, multiple of 4
+    scale_width_and_crop to width ``load_size``, aspect kept     random, ``crop_size`` square
+    none                 no                                      centre, multiple of 4
+    ==================== ======================================= ===========================
+
+    The crop to a multiple of 4 costs at most 3 pixels a side and makes a generator's output as large as its
+    input, which the losses compare; CycleGAN resizes instead and so changes every pixel.
+    ``flip`` mirrors half of the images.
+
+    Raises:
+        UserError: an unknown ``preprocess``, or ``load_size`` below ``crop_size`` where both are used.
+    """
+
+    crop_size: int = 256
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        resizes = self.preprocess in ("resize_and_crop", "scale_width_and_crop")
+        if resizes and self.load_size < self.crop_size:
+            raise UserError(
+                f"--load_size {self.load_size} is smaller than --crop_size {self.crop_size}; "
+                "images are resized to the first and cropped to the second, so raise one or lower the other."
+            )
+
+    @property
+    def crops(self) -> bool:
+        """Whether a random crop is taken, which gives all images the same size."""
+        return self.preprocess.endswith("crop")
+
+    def output_size(self, size: Size) -> Size | None:
+        """Width and height after the transform, or None if the image is too small for the crop."""
+        width, height = self.resized(size)
+        if self.crops:
+            return (self.crop_size, self.crop_size) if min(width, height) >= self.crop_size else None
+        width, height = (side - side % TRAINING_MULTIPLE for side in (width, height))
+        return (width, height) if min(width, height) > 0 else None
+
+    def __call__(
+        self, image: Image.Image, placement: Placement, channels: int = 3, *, what: str = "an image"
+    ) -> torch.Tensor:
+        """Float32 tensor [channels, H, W] in [-1, 1]; ``what`` names the image in an error.
+
+        Raises:
+            UserError: the image is smaller than the crop.
+        """
+        size = self.output_size(image.size)
+        if size is None:
+            raise self.too_small(what, image.size)
+        image = self.resize(image)
+        free_x, free_y = image.width - size[0], image.height - size[1]
+        if self.crops:
+            left, top = int(placement.across * (free_x + 1)), int(placement.down * (free_y + 1))
+        else:
+            left, top = free_x // 2, free_y // 2
+        cropped = image.crop((left, top, left + size[0], top + size[1])) if free_x or free_y else image
+        return to_tensor(cropped, channels, flip=self.flip and placement.flip)
+
+    def too_small(self, what: str, size: Size) -> UserError:
+        """The error for an image of ``size`` that :meth:`output_size` has no answer for."""
+        width, height = self.resized(size)
+        scaled = f", {width}×{height} after scaling to --load_size {self.load_size}" if (width, height) != size else ""
+        if not self.crops:
+            return UserError(
+                f"{what} has {size[0]}×{size[1]} pixels{scaled}, "
+                f"but --preprocess {self.preprocess} needs at least {TRAINING_MULTIPLE} a side; leave it out."
+            )
+        return UserError(
+            f"{what} has {size[0]}×{size[1]} pixels{scaled}, which is too small for --crop_size {self.crop_size}; "
+            "choose a smaller --crop_size, or --preprocess resize_and_crop."
+        )
+
+    def check(self, files: Iterable[ImageFile], sizes: dict[Path, Size], *, batch_size: int) -> None:
+        """Check, before training, that every image of one domain can be cropped and all can share a batch.
+
+        Raises:
+            UserError: names the first file that is too small, or two that differ where a batch needs one size.
+        """
+        first: tuple[ImageFile, Size] | None = None
+        for file in files:
+            size = file.size(sizes[file.path])
+            output = self.output_size(size)
+            if output is None:
+                raise self.too_small(f"'{file.path}'", size)
+            if first is None:
+                first = (file, output)
+            elif batch_size > 1 and output != first[1]:
+                raise UserError(
+                    f"--batch_size {batch_size} needs images of one size, but with --preprocess {self.preprocess} "
+                    f"'{first[0].path}' is {first[1][0]}×{first[1][1]} and '{file.path}' {output[0]}×{output[1]}; "
+                    "use --batch_size 1, or --preprocess crop or resize_and_crop."
+                )
+
+
+@dataclass(frozen=True)
+class WholeImageTransform(_Resizing):
+    """The transform of a test: the whole image, never cropped and never flipped.
+
+    Only the resizing half of ``preprocess`` is carried out: ``resize_and_crop`` to ``load_size`` ×
+    ``load_size``, ``scale_width`` and ``scale_width_and_crop`` to width ``load_size``; ``none`` (the
+    default of a test) and ``crop`` leave the image as it is.
+    """
+
+    preprocess: str = "none"
+
+    def __call__(self, image: Image.Image, channels: int = 3) -> torch.Tensor:
+        """Float32 tensor [channels, H, W] in [-1, 1]."""
+        return to_tensor(self.resize(image), channels)

@@ -1,0 +1,64 @@
+"""Two folders of images without correspondence: the data of unsupervised deraining."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.files import images_in, source_and_target
+from data.loader import PASSED_OVER, Sample, TrainingDataset
+from data.sampler import SampleKey
+from data.single_dataset import Domain
+from data.transforms import Placement, TrainingTransform
+
+
+class UnalignedDataset(TrainingDataset):
+    """Pairs each source image with a random target image.
+
+    Images come from ``<dataroot>/<phase>A`` and ``<dataroot>/<phase>B``, sub-folders included; the folders
+    may differ in number and size of images. An epoch has as many samples as the larger folder has images:
+    the source image goes by the index, starting over where its folder is the smaller one, and the target
+    image is drawn at random, or with ``serial_batches`` goes by the index as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataroot: Path,
+        phase: str,
+        transform: TrainingTransform,
+        direction: str = "AtoB",
+        channels: tuple[int, int] = (3, 3),
+        serial_batches: bool = False,
+        max_dataset_size: int | None = None,
+        skip_bad: bool = False,
+        batch_size: int = 1,
+    ) -> None:
+        """Arguments and errors are those of :class:`data.loader.TrainingDataset`."""
+        self.serial_batches = serial_batches
+        folders = [f"{phase}{domain}" for domain in source_and_target(direction)]
+        images = [images_in(dataroot, folder)[:max_dataset_size] for folder in folders]
+        self.source, self.target = (
+            Domain(
+                images[side],
+                label=folders[side],
+                transform=transform,
+                channels=channels[side],
+                skip_bad=skip_bad,
+                batch_size=batch_size,
+            )
+            for side in (0, 1)
+        )
+
+    def __len__(self) -> int:
+        """Number of images in the larger folder."""
+        return max(len(self.source), len(self.target))
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """``A`` (source), ``B`` (target): float32 [C, H, W] in [-1, 1]; ``A_paths``, ``B_paths``: str."""
+        generator = key.generator()
+        source_place, target_place = Placement.draw(generator), Placement.draw(generator)
+        drawn = int(generator.integers(len(self.target)))
+        a, a_path, a_notes = self.source.load(key.index % len(self.source), source_place)
+        target_index = key.index % len(self.target) if self.serial_batches else drawn
+        b, b_path, b_notes = self.target.load(target_index, target_place)
+        return {"A": a, "B": b, "A_paths": a_path, "B_paths": b_path, PASSED_OVER: a_notes + b_notes}

@@ -1,0 +1,189 @@
+"""Finding images, pairing names, and what a user is told about a wrong folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.aligned_dataset import aligned_units
+from data.files import find_images, find_test_units, images_in, match, output_names
+from data.reading import ImageFile
+from data.single_dataset import single_images
+from util.errors import UserError
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def files(*names: str) -> list[ImageFile]:
+    return [ImageFile(Path(name), name) for name in names]
+
+
+def names_of(images: list[ImageFile]) -> list[str]:
+    return [image.name for image in images]
+
+
+def test_finds_sub_folders_and_any_case_in_order_and_ignores_the_rest(tmp_path: Path) -> None:
+    touch(
+        *(tmp_path / name for name in ("b.PNG", "a.JpG", "sub/deep/c.tiff", "notes.txt", ".hidden.png", ".git/d.png"))
+    )
+    (tmp_path / "folder.png").mkdir()
+    assert names_of(find_images(tmp_path)) == ["a.JpG", "b.PNG", "sub/deep/c.tiff"]
+
+
+def test_links_are_followed_but_loops_end(tmp_path: Path) -> None:
+    touch(tmp_path / "root" / "a.png", tmp_path / "elsewhere" / "b.png")
+    try:
+        (tmp_path / "root" / "loop").symlink_to(tmp_path / "root", target_is_directory=True)
+        (tmp_path / "root" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system does not allow symbolic links")
+    assert names_of(find_images(tmp_path / "root")) == ["a.png", "more/b.png"]
+
+
+def error_of(dataroot: Path, name: str = "trainA") -> str:
+    with pytest.raises(UserError) as caught:
+        images_in(dataroot, name)
+    message = str(caught.value)
+    assert message.endswith(".") and "\n" not in message
+    return message
+
+
+def test_missing_dataroot_suggests_its_sibling(tmp_path: Path) -> None:
+    (tmp_path / "raincityscapes").mkdir()
+    assert "no such folder (did you mean 'raincityscapes'?)" in error_of(tmp_path / "raincityscape")
+
+
+def test_dataroot_below_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert f"--dataroot {tmp_path / 'x' / 'y'}: there is no such folder" in error_of(tmp_path / "x" / "y")
+
+
+def test_domain_folder_as_dataroot_is_recognised(tmp_path: Path) -> None:
+    touch(tmp_path / "trainA" / "a.png")
+    assert f"is one domain's folder; give the folder above it, '{tmp_path}'" in error_of(tmp_path / "trainA")
+
+
+def test_dataroot_that_is_a_file_is_named(tmp_path: Path) -> None:
+    touch(tmp_path / "data.zip")
+    assert "is a file" in error_of(tmp_path / "data.zip")
+
+
+def test_folder_unpacked_into_itself_is_found(tmp_path: Path) -> None:
+    touch(tmp_path / "rain" / "trainA" / "a.png")
+    assert f"give '{tmp_path / 'rain'}'" in error_of(tmp_path)
+
+
+def test_missing_folder_lists_what_is_there_and_the_other_phase(tmp_path: Path) -> None:
+    touch(tmp_path / "testA" / "a.png", tmp_path / "readme.md")
+    message = error_of(tmp_path)
+    assert "no folder 'trainA' but holds 'readme.md', 'testA'" in message and "--phase, for example 'test'" in message
+
+
+def test_misspelled_folder_is_suggested(tmp_path: Path) -> None:
+    touch(tmp_path / "train_A" / "a.png")
+    assert "(did you mean 'train_A'?)" in error_of(tmp_path)
+
+
+def test_other_layouts_lead_to_their_dataset_mode(tmp_path: Path) -> None:
+    touch(tmp_path / "1.png")
+    assert "--dataset_mode single" in error_of(tmp_path)
+    touch(tmp_path / "train" / "1.png")
+    assert "--dataset_mode aligned" in error_of(tmp_path)
+    with pytest.raises(UserError, match=r"no folder 'valA' \(nor 'val'\)"):
+        aligned_units(tmp_path, "val", "AtoB")
+
+
+def test_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    touch(tmp_path / "trainA" / "list.txt")
+    message = error_of(tmp_path)
+    assert "trainA' holds no image but 'list.txt'" in message and "png" in message
+
+
+@pytest.mark.parametrize("phase", ["", ".", "..", "../other", "a/b", "a\\b", "/tmp", "C:x"])
+def test_phase_cannot_leave_the_dataroot(tmp_path: Path, phase: str) -> None:
+    with pytest.raises(UserError, match="is no folder name"):
+        aligned_units(tmp_path, phase, "AtoB")
+
+
+def test_names_match_without_extension_and_case_sensitively() -> None:
+    matching = match(files("s/1.jpg", "2.png", "X.png"), files("s/1.png", "2.png", "x.png"))
+    assert [(a.name, b.name) for a, b in matching.pairs] == [("s/1.jpg", "s/1.png"), ("2.png", "2.png")]
+    assert (matching.only_first, matching.only_second, matching.complete) == (["X.png"], ["x.png"], False)
+
+
+def test_extensions_count_where_stems_repeat() -> None:
+    matching = match(files("a.jpg", "a.png"), files("a.png", "a.jpg"))
+    assert [(a.name, b.name) for a, b in matching.pairs] == [("a.jpg", "a.jpg"), ("a.png", "a.png")]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (("a.jpg", "b/a.jpg"), ["a", "b/a"]),
+        (("a.jpg", "a.png", "b.png"), ["a.jpg", "a.png", "b"]),
+        (("A.jpg", "a.png"), ["A.jpg", "a.png"]),
+        (("a.jpg", "a.jpg.png", "a.png"), ["a.jpg", "a.jpg.png", "a.png"]),
+    ],
+)
+def test_output_names_are_unique(found: tuple[str, ...], expected: list[str]) -> None:
+    assert output_names(files(*found)) == expected
+
+
+def units(root: Path, eval_pairs: str, direction: str = "AtoB") -> list[tuple[str, ...]]:
+    found = find_test_units(dataroot=root, phase="test", direction=direction, eval_pairs=eval_pairs)
+    return [tuple(file.path.relative_to(root).as_posix() for file in unit) for unit in found]
+
+
+def test_equal_names_are_pairs_in_either_direction(tmp_path: Path) -> None:
+    touch(tmp_path / "testA" / "1.jpg", tmp_path / "testB" / "1.png")
+    assert units(tmp_path, "auto") == units(tmp_path, "yes") == [("testA/1.jpg", "testB/1.png")]
+    assert units(tmp_path, "auto", "BtoA") == [("testB/1.png", "testA/1.jpg")]
+    assert units(tmp_path, "no") == [("testA/1.jpg",)]
+
+
+@pytest.mark.parametrize("target", [None, "other.png"])
+def test_without_a_name_in_common_auto_does_not_pair(tmp_path: Path, target: str | None) -> None:
+    touch(tmp_path / "testA" / "1.png")
+    if target:
+        touch(tmp_path / "testB" / target)
+    assert units(tmp_path, "auto") == [("testA/1.png",)]
+    with pytest.raises(UserError):
+        units(tmp_path, "yes")
+
+
+def test_partial_match_is_an_error_with_names_and_counts(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("testA/1.png", "testA/2.png", "testA/3.png", "testB/1.png", "testB/4.png")))
+    with pytest.raises(UserError) as caught:
+        units(tmp_path, "auto")
+    message = str(caught.value)
+    assert "matching file names: 1," in message and "--eval_pairs no" in message
+    assert "without a partner: 2 in testA (first '2.png') and 1 in testB (first '4.png');" in message
+
+
+def test_aligned_prefers_side_by_side_and_else_pairs_by_name(tmp_path: Path) -> None:
+    touch(tmp_path / "trainA" / "1.png", tmp_path / "trainB" / "1.jpg")
+    ((a, b),) = aligned_units(tmp_path, "train", "AtoB")
+    assert (a.path.parent.name, b.path.parent.name, a.part) == ("trainA", "trainB", "whole")
+    touch(tmp_path / "train" / "x.png")
+    ((a, b),) = aligned_units(tmp_path, "train", "BtoA")
+    assert a.path == b.path == tmp_path / "train" / "x.png" and (a.part, b.part) == ("right", "left")
+
+
+def test_aligned_refuses_unmatched_names(tmp_path: Path) -> None:
+    touch(tmp_path / "trainA" / "1.png", tmp_path / "trainB" / "2.png")
+    with pytest.raises(UserError, match=r"matching file names: 0, .*first '1\.png'.*--dataset_mode unaligned"):
+        aligned_units(tmp_path, "train", "AtoB")
+
+
+def test_single_takes_a_plain_folder_or_the_source_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "x.png")
+    assert names_of(single_images(tmp_path, "train", "AtoB")) == ["x.png"]
+    touch(tmp_path / "trainA" / "y.png")
+    assert names_of(single_images(tmp_path, "train", "AtoB")) == ["y.png"]
+    with pytest.raises(UserError, match="no folder 'trainB'"):
+        single_images(tmp_path, "train", "BtoA")

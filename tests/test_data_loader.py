@@ -1,0 +1,273 @@
+"""Training batches: repeatable, resumable, independent of workers, and honest about bad files."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data import create_training_loader
+from data.loader import Batch, TrainingDataset, TrainingLoader
+from data.sampler import EpochBatches, SampleKey, epoch_order
+from data.transforms import TrainingTransform
+from data.unaligned_dataset import UnalignedDataset
+from util.errors import UserError
+
+SIDE = 20
+
+
+def save_noise(path: Path, seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def dataroot(tmp_path: Path) -> Path:
+    """Seven images A, one of them in a sub-folder, and three larger images B."""
+    for number in range(7):
+        save_noise(tmp_path / "trainA" / ("deep" if number == 6 else "") / f"a{number}.png", number)
+    for number in range(3):
+        save_noise(tmp_path / "trainB" / f"b{number}.png", 100 + number, (30, 25))
+    return tmp_path
+
+
+def options(dataroot: Path, /, **changes: Any) -> argparse.Namespace:
+    values: dict[str, Any] = {
+        "dataroot": str(dataroot), "phase": "train", "direction": "AtoB", "dataset_mode": "unaligned",
+        "serial_batches": False, "num_threads": 0, "batch_size": 2, "load_size": 20, "crop_size": 8,
+        "preprocess": "crop", "no_flip": False, "max_dataset_size": None, "input_nc": 3, "output_nc": 3,
+        "skip_bad": False, "seed": 5,
+    }  # fmt: skip
+    return argparse.Namespace(**values | changes)
+
+
+def loader(dataroot: Path, **changes: Any) -> TrainingLoader:
+    return create_training_loader(options(dataroot, **changes))
+
+
+def assert_equal(ours: Iterable[Batch], theirs: Iterable[Batch]) -> None:
+    for mine, yours in zip(ours, theirs, strict=True):
+        assert mine.keys() == yours.keys()
+        for key, value in mine.items():
+            assert torch.equal(value, yours[key]) if isinstance(value, torch.Tensor) else value == yours[key]
+
+
+def file_names(batches: Iterable[Batch], key: str = "A_paths") -> list[str]:
+    return [Path(path).name for batch in batches for path in batch[key]]
+
+
+def test_batches_have_the_documented_shape_and_the_last_is_smaller(dataroot: Path) -> None:
+    training = loader(dataroot)
+    batches = list(training.epoch(0))
+    assert (len(training), training.images_per_epoch) == (4, 7)
+    assert [tuple(batch["A"].shape) for batch in batches] == [(2, 3, 8, 8)] * 3 + [(1, 3, 8, 8)]
+    assert all(batch.keys() == {"A", "B", "A_paths", "B_paths"} for batch in batches)
+    assert {batch["B"].dtype for batch in batches} == {torch.float32}
+    assert sorted(file_names(batches)) == [f"a{number}.png" for number in range(7)]
+
+
+def test_workers_do_not_change_the_batches_and_stay_for_the_next_epoch(dataroot: Path) -> None:
+    alone, helped = loader(dataroot), loader(dataroot, num_threads=2)
+    for epoch in (3, 4):
+        assert_equal(alone.epoch(epoch), helped.epoch(epoch))
+
+
+@pytest.mark.parametrize("num_threads", [0, 1])
+def test_an_epoch_can_be_left_and_resumed_in_the_middle(dataroot: Path, num_threads: int) -> None:
+    whole = list(loader(dataroot).epoch(2))
+    training = loader(dataroot, num_threads=num_threads)
+    assert_equal([next(training.epoch(2))], whole[:1])
+    assert_equal(training.epoch(2, start_batch=1), whole[1:])
+    assert list(training.epoch(2, start_batch=len(training))) == []
+    assert len(training) == 4
+
+
+def test_skipped_batches_are_not_decoded(dataroot: Path) -> None:
+    training = loader(dataroot)
+    first = [Path(path) for batch in list(training.epoch(0))[:2] for path in batch["A_paths"]]
+    for path in first:
+        path.write_bytes(b"")
+    assert len(list(training.epoch(0, start_batch=2))) == 2
+
+
+def test_global_random_state_is_left_alone(dataroot: Path) -> None:
+    before = torch.get_rng_state()
+    list(loader(dataroot).epoch(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_epochs_and_seeds_differ_and_repeat(dataroot: Path) -> None:
+    def run(seed: int, epoch: int) -> torch.Tensor:
+        return torch.cat([batch["A"] for batch in loader(dataroot, seed=seed).epoch(epoch)])
+
+    assert torch.equal(run(1, 0), run(1, 0))
+    assert not torch.equal(run(1, 0), run(1, 1)) and not torch.equal(run(1, 0), run(2, 0))
+
+
+def test_pairing_is_random_but_repeatable(dataroot: Path) -> None:
+    training = loader(dataroot)
+    partners = [file_names(training.epoch(epoch), "B_paths") for epoch in range(4)]
+    assert partners[0] == file_names(training.epoch(0), "B_paths")
+    assert len({tuple(names) for names in partners}) == 4
+    assert {name for names in partners for name in names} == {"b0.png", "b1.png", "b2.png"}
+
+
+def test_serial_batches_walk_both_folders_in_order(dataroot: Path) -> None:
+    batches = list(loader(dataroot, serial_batches=True).epoch(9))
+    assert file_names(batches) == [f"a{number}.png" for number in range(7)]
+    assert file_names(batches, "B_paths") == [f"b{number % 3}.png" for number in range(7)]
+
+
+def test_b_to_a_swaps_folders_and_channels_belong_to_source_and_target(dataroot: Path) -> None:
+    batches = list(loader(dataroot, direction="BtoA", input_nc=1, serial_batches=True).epoch(0))
+    assert file_names(batches)[:4] == ["b0.png", "b1.png", "b2.png", "b0.png"]
+    assert (batches[0]["A"].shape[1], batches[0]["B"].shape[1]) == (1, 3)
+
+
+def test_max_dataset_size_takes_the_first_by_name(dataroot: Path) -> None:
+    batches = list(loader(dataroot, max_dataset_size=2).epoch(0))
+    assert sorted(file_names(batches)) == ["a0.png", "a1.png"]
+    assert loader(dataroot, max_dataset_size=float("inf")).images_per_epoch == 7
+
+
+def test_order_is_a_permutation_of_its_own_for_each_epoch() -> None:
+    orders = [tuple(epoch_order(50, seed=0, epoch=epoch)) for epoch in range(5)]
+    assert all(sorted(order) == list(range(50)) for order in orders) and len(set(orders)) == 5
+    assert epoch_order(3, seed=0, epoch=1, shuffle=False) == [0, 1, 2]
+
+
+def test_chance_is_distinct_for_each_seed_epoch_and_position() -> None:
+    keys = [SampleKey(0, *numbers) for numbers in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1))]
+    assert len({key.generator().random() for key in keys}) == len(keys)
+    assert SampleKey(0, 1, 2, 3).generator().random() == SampleKey(7, 1, 2, 3).generator().random()
+
+
+def test_batches_of_keys_cover_the_epoch_and_skip_its_start() -> None:
+    batches = EpochBatches(5, batch_size=2, seed=0, shuffle=False)
+    batches.set_epoch(3, start_batch=1)
+    positions = [[(key.index, key.epoch, key.position) for key in batch] for batch in batches]
+    assert positions == [[(2, 3, 2), (3, 3, 3)], [(4, 3, 4)]]
+    assert len(batches) == 2
+
+
+def test_crop_is_an_exact_cut_of_the_file(dataroot: Path) -> None:
+    (batch, *_) = loader(dataroot, no_flip=True).epoch(0)
+    crop = np.rint((batch["A"][0].numpy() + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
+    pixels = np.asarray(Image.open(batch["A_paths"][0]))
+    places = [(y, x) for y in range(13) for x in range(13) if np.array_equal(pixels[y : y + 8, x : x + 8], crop)]
+    assert len(places) == 1
+
+
+def test_datasets_pickle(dataroot: Path) -> None:
+    dataset = UnalignedDataset(dataroot=dataroot, phase="train", transform=TrainingTransform("crop", crop_size=8))
+    copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301
+    key = SampleKey(1, 2, 3, 4)
+    assert torch.equal(copy[key]["A"], dataset[key]["A"]) and copy[key]["B_paths"] == dataset[key]["B_paths"]
+
+
+def test_side_by_side_pairs_get_the_same_crop_and_flip(tmp_path: Path) -> None:
+    for number in range(4):
+        save_noise(tmp_path / "half.png", number, (16, 12))
+        left = np.asarray(Image.open(tmp_path / "half.png"))
+        (tmp_path / "train").mkdir(exist_ok=True)
+        Image.fromarray(np.concatenate([left, 255 - left], axis=1)).save(tmp_path / "train" / f"{number}.png")
+    batches = list(loader(tmp_path, dataset_mode="aligned", direction="BtoA").epoch(0))
+    assert len(batches) == 2
+    for batch in batches:
+        torch.testing.assert_close(batch["A"], -batch["B"], atol=1e-6, rtol=0)
+        assert batch["A_paths"] == batch["B_paths"]
+
+
+def test_pairs_by_name_must_have_one_size(tmp_path: Path) -> None:
+    save_noise(tmp_path / "trainA" / "1.png", 0)
+    save_noise(tmp_path / "trainB" / "1.png", 0, (SIDE, SIDE + 1))
+    with pytest.raises(UserError, match=r"trainA.1\.png' \(20×20\) and '.*trainB.1\.png' \(20×21\) are a pair"):
+        loader(tmp_path, dataset_mode="aligned")
+
+
+def test_side_by_side_image_of_odd_width_is_named(tmp_path: Path) -> None:
+    save_noise(tmp_path / "train" / "odd.png", 0, (21, 10))
+    with pytest.raises(UserError, match=r"odd\.png' is 21×10 and has no two equal halves"):
+        loader(tmp_path, dataset_mode="aligned")
+
+
+def test_single_serves_the_source_alone(tmp_path: Path) -> None:
+    save_noise(tmp_path / "x.png", 0)
+    (batch,) = loader(tmp_path, dataset_mode="single", input_nc=1).epoch(0)
+    assert batch.keys() == {"A", "A_paths"} and tuple(batch["A"].shape) == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataroot": None}, "--dataroot is missing"),
+        ({"phase": "val"}, "no folder 'valA' but holds 'trainA', 'trainB'.*for example 'train'"),
+        ({"crop_size": 21}, r"a0\.png' has 20×20 pixels, which is too small for --crop_size 21"),
+        ({"input_nc": 2}, "--input_nc 2: images are read with 1 channel"),
+        ({"dataset_mode": "unalined"}, "--dataset_mode unalined: no such dataset .*'unaligned'"),
+    ],
+)
+def test_mistakes_show_before_training(dataroot: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        create_training_loader(options(dataroot, **changes))
+
+
+def test_mixed_sizes_in_a_batch_show_before_training(dataroot: Path) -> None:
+    save_noise(dataroot / "trainA" / "wide.png", 0, (40, 20))
+    with pytest.raises(UserError, match=r"a0\.png' is 20×20 and '.*wide\.png' 40×20; use --batch_size 1"):
+        loader(dataroot, preprocess="none")
+    assert len(loader(dataroot, preprocess="none", batch_size=1)) == 8
+
+
+def truncate(path: Path) -> None:
+    """Leave the header, so that only decoding fails."""
+    path.write_bytes(path.read_bytes()[:600])
+
+
+@pytest.mark.parametrize("num_threads", [0, 1])
+def test_truncated_file_in_a_worker_is_a_clean_user_error(dataroot: Path, num_threads: int) -> None:
+    truncate(dataroot / "trainA" / "a3.png")
+    with pytest.raises(UserError, match=r"^'.*a3\.png' cannot be read as an image .*--skip_bad to leave it out\.$"):
+        list(loader(dataroot, num_threads=num_threads).epoch(0))
+
+
+def test_skip_bad_takes_the_next_and_warns_once(dataroot: Path, caplog: pytest.LogCaptureFixture) -> None:
+    truncate(dataroot / "trainA" / "a3.png")
+    training = loader(dataroot, num_threads=2, skip_bad=True)
+    with caplog.at_level(logging.WARNING):
+        names = [file_names(training.epoch(epoch)) for epoch in range(2)]
+    assert [sorted(epoch) for epoch in names] == [[f"a{n}.png" for n in (0, 1, 2, 4, 4, 5, 6)]] * 2
+    assert sum("a3.png" in record.getMessage() for record in caplog.records) == 1
+    assert names[0] == file_names(loader(dataroot, skip_bad=True).epoch(0))
+
+
+class Growing(TrainingDataset):
+    """A plugin's dataset whose images have different sizes."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        return {"A": torch.zeros(3, 4, 4 + key.index)}
+
+
+def test_collating_different_sizes_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="--batch_size 2 needs images of one size but found 4×4, 5×4"):
+        list(TrainingLoader(Growing(), batch_size=2, seed=0).epoch(0))
+
+
+def test_start_beyond_the_epoch_is_our_own_bug(dataroot: Path) -> None:
+    with pytest.raises(ValueError, match="start_batch is 5, but an epoch has 4 batches"):
+        loader(dataroot).epoch(0, start_batch=5)
