@@ -18,8 +18,11 @@ class UserError(Exception):
     """
 
 
-def entry_point(main: Callable[[Sequence[str] | None], None]) -> Callable[[Sequence[str] | None], int]:
-    """Turn ``main(argv)`` into a function that returns the process's exit code.
+Main = Callable[[Sequence[str] | None], "int | None"]
+
+
+def entry_point(main: Main) -> Callable[..., int]:
+    """Turn ``main(argv=None)`` into a function that returns the process's exit code; None from ``main`` means 0.
 
     A :class:`UserError` becomes one line on standard error and exit code 2; Ctrl-C becomes exit code 130.
     Every other exception is our own bug and keeps its traceback.
@@ -28,13 +31,12 @@ def entry_point(main: Callable[[Sequence[str] | None], None]) -> Callable[[Seque
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
         try:
-            main(argv)
+            return main(argv) or 0
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_USER_ERROR
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
-        return 0
 
     return run

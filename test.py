@@ -1,0 +1,65 @@
+"""Test a trained model: python test.py --dataroot ./datasets/raincityscapes --name rcs
+
+Writes results/<name>/<phase>_<epoch>/: images by label, index.html and, where testA and testB pair by name,
+metrics.csv and metrics.json. The architecture comes from the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data import create_test_dataset
+from models import create_model
+from models.networks.describe import describe_state
+from options import parse_test
+from util.engine.checkpoint import load_nets
+from util.engine.device import choose_device, choose_precision
+from util.engine.translator import Translator
+from util.errors import entry_point
+from util.evaluation import summary_table
+from util.logs import set_up_logging
+from util.results import ResultFolder
+
+logger = logging.getLogger("test")
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Test as the command line says."""
+    opt = parse_test(argv)
+    set_up_logging(verbose=opt.verbose)
+    device = choose_device(opt.gpu_ids)
+    model = create_model(opt, training=False)
+    load_nets(model.nets, Path(opt.checkpoints_dir) / opt.name, opt.epoch, describe_state)
+    dataset = create_test_dataset(opt)
+    translate = Translator(
+        model,
+        device=device,
+        precision=choose_precision(opt.precision, device),
+        evaluation_mode=opt.eval,
+    )
+    with ResultFolder(Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}") as results:
+        for item in tqdm(dataset, total=len(dataset), desc="test", unit="image", disable=None):
+            images = {"real_A": item.A, "fake_B": translate(item.A)}
+            if item.B is not None:
+                images["real_B"] = item.B
+            results.add(item.name, images)
+        notes = (
+            f"Model {opt.model}, epoch {opt.epoch}, direction {opt.direction}, {opt.precision}.",
+            f"Processed {len(dataset)} of {dataset.available} images."
+            + ("" if opt.eval else " Networks in training mode (--eval false)."),
+        )
+        evaluation = results.finish(title=f"{opt.name}: {opt.phase}, {opt.epoch}", notes=notes, protocol=opt.protocol)
+    logger.info("processed %d of %d images", len(dataset), dataset.available)
+    if evaluation is not None:
+        print(summary_table(evaluation))
+    print(f"results: {results.path / 'index.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

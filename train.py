@@ -1,0 +1,115 @@
+"""Train a model: python train.py --model cclgan --dataroot ./datasets/raincityscapes --name rcs
+
+Everything about the run is in checkpoints/<name>: options, losses, checkpoints, and a page with intermediate
+images. ``--continue_train`` goes on where it stopped; ``--help --model X`` lists the options of model X.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from data import create_training_loader
+from models import create_model
+from models.networks.describe import describe_state
+from options import Options, parse_train, save_options
+from util.engine.checkpoint import load_nets
+from util.engine.device import choose_device, choose_precision
+from util.engine.run_folder import LATEST, Position, RunFolder
+from util.engine.schedule import Schedule
+from util.engine.stepper import Stepper
+from util.engine.training import Audience, Frequencies, Training
+from util.errors import EXIT_INTERRUPTED, entry_point
+from util.logs import set_up_logging
+from util.trackers.loss_files import CSV_NAME, LossFiles
+from util.trackers.tracker import TrackerGroup
+from util.trackers.visdom_tracker import connect_visdom
+from util.trackers.web_page import WebPage
+
+logger = logging.getLogger("train")
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Train as the command line says; returns the exit code, None for success."""
+    opt = parse_train(argv)
+    set_up_logging(verbose=opt.verbose)
+    device = choose_device(opt.gpu_ids)
+    loader = create_training_loader(opt, device.type)
+    torch.manual_seed(opt.seed)
+    model = create_model(opt, training=True)
+    stepper = Stepper(
+        model,
+        device=device,
+        precision=choose_precision(opt.precision, device),
+        learning_rate=opt.lr,
+        betas=(opt.beta1, opt.beta2),
+        seed=opt.seed,
+    )
+    schedule = Schedule(opt.lr_policy, opt.lr, opt.n_epochs, opt.n_epochs_decay, opt.lr_decay_iters)
+    run = RunFolder(Path(opt.checkpoints_dir) / opt.name)
+    position = restore(opt, run, stepper, schedule) if opt.continue_train else Position(epoch=opt.epoch_count)
+    if position.epoch > schedule.total_epochs:
+        logger.info("%s is finished; a larger --n_epochs or --n_epochs_decay trains longer", run.path)
+        return None
+    run.create(fresh=not opt.continue_train)
+    save_options(opt, run.options_file)
+
+    audience = gather_audience(opt, run, position)
+    try:
+        finished = Training(stepper, schedule, loader, run, audience, frequencies(opt)).run(position)
+    finally:
+        audience.everyone.close()
+    if not finished:
+        logger.info("stopped and saved; go on with: python train.py --name %s --continue_train", opt.name)
+        return EXIT_INTERRUPTED
+    logger.info("finished; test with: python test.py --dataroot %s --name %s", opt.dataroot, opt.name)
+    return None
+
+
+def restore(opt: Options, run: RunFolder, stepper: Stepper, schedule: Schedule) -> Position:
+    """Go on from the run's training state or, without one, from the networks of ``--epoch``."""
+    if opt.epoch == LATEST and run.state_file.is_file():
+        position = run.load_state(stepper, schedule)
+        logger.info(
+            "continuing %s: epoch %d, after %d images in all", run.path, position.epoch, position.total_images
+        )
+        return position
+    load_nets(stepper.model.nets, run.path, opt.epoch, describe_state)
+    logger.warning(
+        "%s: only the networks of '%s' are loaded; optimizers start fresh at epoch %d",
+        *(run.path, opt.epoch, opt.epoch_count),
+    )
+    return Position(epoch=opt.epoch_count)
+
+
+def gather_audience(opt: Options, run: RunFolder, position: Position) -> Audience:
+    """Everything that wants to hear of the training."""
+    resumed_at = position.total_images if opt.continue_train else None
+    files = LossFiles(run.path, resumed_at)
+    pages = [] if opt.no_html else [WebPage(run.path, opt.name, resumed_at)]
+    visdom = None
+    if opt.display_id > 0:
+        visdom = connect_visdom(
+            opt.display_server,
+            opt.display_port,
+            opt.display_env or opt.name,
+            opt.display_ncols,
+            losses_csv=run.path / CSV_NAME if opt.continue_train else None,
+        )
+    live = [] if visdom is None else [visdom]
+    return Audience(TrackerGroup([files, *pages, *live]), live=TrackerGroup(live), page=TrackerGroup(pages))
+
+
+def frequencies(opt: Options) -> Frequencies:
+    """How often to report and to save."""
+    names = ("print_freq", "display_freq", "update_html_freq", "save_latest_freq", "save_epoch_freq", "save_by_iter")
+    return Frequencies(**{name: getattr(opt, name) for name in names})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
