@@ -35,14 +35,16 @@ def describe_state(state: State) -> dict[str, str]:
 def _describe_resnet(state: State) -> dict[str, str]:
     blocks = {int(match[1]) for key in state if (match := re.match(r"model\.(\d+)\.conv_block", key))}
     blurs = {int(match[1]) for key in state if (match := re.match(r"model\.(\d+)\.filt", key))}
-    second_convolution = f"model.{min(blocks)}.conv_block.6.weight"
+    # Dropout moves the block's second convolution from position 5 to 6.
+    second_convolution = state.get(f"model.{min(blocks)}.conv_block.6.weight")
+    dropout = second_convolution is not None and second_convolution.ndim == 4
     first = state.get("model.1.weight")
     return {
         "--netG": f"resnet_{len(blocks)}blocks",
         "--ngf": _width(state, "model.1.weight"),
         "--input_nc": "?" if first is None else str(first.shape[1]),
         "--normG": "batch" if "model.2.running_mean" in state and "model.2.weight" in state else "instance or none",
-        "--no_dropout": str(second_convolution not in state).lower(),
+        "--no_dropout": str(not dropout).lower(),
         "--no_antialias": str(not any(position < min(blocks) for position in blurs)).lower(),
         "--no_antialias_up": str(not any(position > max(blocks) for position in blurs)).lower(),
     }
