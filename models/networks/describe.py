@@ -43,7 +43,7 @@ def _describe_resnet(state: State) -> dict[str, str]:
         "--netG": f"resnet_{len(blocks)}blocks",
         "--ngf": _width(state, "model.1.weight"),
         "--input_nc": "?" if first is None else str(first.shape[1]),
-        "--normG": "batch" if "model.2.running_mean" in state and "model.2.weight" in state else "instance or none",
+        "--normG": "batch" if "model.2.weight" in state else "instance or none",
         "--no_dropout": str(not dropout).lower(),
         "--no_antialias": str(not any(position < min(blocks) for position in blurs)).lower(),
         "--no_antialias_up": str(not any(position > max(blocks) for position in blurs)).lower(),
