@@ -173,10 +173,11 @@ def test_patch_nce_cannot_tell_identical_patches_apart(across_batch: bool, candi
     assert PatchNCELoss(across_batch=across_batch)(same, same).item() == exactly(math.log(candidates))
 
 
-def test_patch_nce_of_orthogonal_patches_is_analytic() -> None:
+@pytest.mark.parametrize(("options", "temperature"), [({}, 0.07), ({"temperature": 0.5}, 0.5)])
+def test_patch_nce_of_orthogonal_patches_is_analytic(options: dict[str, Any], temperature: float) -> None:
     unit = torch.eye(5, dtype=torch.float64)[None]
-    expected = math.log(1 + 4 * math.exp(-1 / 0.5))
-    assert PatchNCELoss(0.5)(unit, unit).item() == exactly(expected)
+    expected = math.log(1 + 4 * math.exp(-1 / temperature))
+    assert PatchNCELoss(**options)(unit, unit).item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_patch_nce_does_not_teach_the_keys() -> None:
