@@ -1,0 +1,127 @@
+"""One training step of any model, seen from outside: what is updated, and that it repeats exactly."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from util.engine.device import choose_device, choose_precision
+from util.engine.run_folder import Position
+from util.engine.stepper import Stepper
+from util.engine.training import crossed
+from util.errors import UserError
+
+
+class Phase(NamedTuple):
+    name: str
+    trains: tuple[str, ...]
+    losses: Any
+
+
+class TwoPhases:
+    """First trains a on a·b·x, then b on the same product."""
+
+    def __init__(self) -> None:
+        self.nets: dict[str, nn.Module] = {"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)}
+        nn.init.constant_(self.nets["a"].weight, 2.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.nets["b"].weight, 3.0)  # type: ignore[arg-type]
+        self.frozen: dict[str, nn.Module] = {}
+        self.state: dict[str, Any] = {}
+        self.grad_flags: list[tuple[bool, bool]] = []
+        self.draws: list[float] = []
+        self.phases = (Phase("A", ("a",), self.losses), Phase("B", ("b",), self.losses))
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        self.draws.append(torch.rand(()).item())
+        return batch["A"]
+
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
+        self.grad_flags.append(tuple(p.requires_grad for n in self.nets.values() for p in n.parameters()))  # type: ignore[arg-type]
+        return {"product": self.nets["b"](self.nets["a"](x)).mean()}
+
+    def visuals(self, x: Tensor) -> dict[str, Tensor]:
+        return {"real_A": x}
+
+
+def make_stepper(model: TwoPhases, seed: int = 1) -> Stepper:
+    return Stepper(
+        model, device=torch.device("cpu"), precision="fp32", learning_rate=0.1, betas=(0.5, 0.999), seed=seed
+    )
+
+
+BATCH = {"A": torch.ones(1, 1)}
+
+
+def test_each_phase_updates_its_own_networks_with_adams_first_step() -> None:
+    model = TwoPhases()
+    make_stepper(model).step(BATCH, 0)
+    # Adam's first step is the learning rate times the gradient's sign; both gradients are positive.
+    assert model.nets["a"].weight.item() == pytest.approx(1.9)
+    assert model.nets["b"].weight.item() == pytest.approx(2.9)
+    assert model.grad_flags == [(True, False), (False, True)]
+
+
+def test_the_second_phase_sees_what_the_first_has_learnt() -> None:
+    model = TwoPhases()
+    losses, _ = make_stepper(model).step(BATCH, 0)
+    assert losses["product"].item() == pytest.approx(1.9 * 3.0)
+
+
+def test_a_steps_random_numbers_depend_on_seed_and_position_alone() -> None:
+    first, second = TwoPhases(), TwoPhases()
+    stepper = make_stepper(first)
+    for images_seen in (0, 1, 2):
+        stepper.step(BATCH, images_seen)
+    torch.rand(17)  # somebody else draws
+    make_stepper(second).step(BATCH, 2)
+    assert first.draws[2] == second.draws[0]
+    assert len(set(first.draws)) == 3
+    other = TwoPhases()
+    make_stepper(other, seed=2).step(BATCH, 2)
+    assert other.draws[0] != second.draws[0]
+
+
+def test_visuals_are_made_only_when_wanted() -> None:
+    stepper = make_stepper(TwoPhases())
+    assert stepper.step(BATCH, 0)[1] == {}
+    assert list(stepper.step(BATCH, 0, want_visuals=True)[1]) == ["real_A"]
+
+
+@pytest.mark.parametrize(("before", "after", "every", "expected"), [(0, 1, 1, True), (99, 102, 100, True),
+                         (100, 103, 100, False), (0, 3, 100, False), (97, 100, 100, True), (1, 251, 100, True)])  # fmt: skip
+def test_every_n_images_holds_for_any_batch_size(before: int, after: int, every: int, expected: bool) -> None:
+    assert crossed(before, after, every) is expected
+
+
+def test_position_counts_images_and_starts_epochs_anew() -> None:
+    position = Position()
+    position.advance(3)
+    position.advance(2)
+    assert position == Position(epoch=1, batches_in_epoch=2, images_in_epoch=5, total_images=5)
+    position.next_epoch()
+    assert position == Position(epoch=2, batches_in_epoch=0, images_in_epoch=0, total_images=5)
+
+
+def test_no_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == "cpu"
+    assert choose_device("-1").type == "cpu"
+    with pytest.raises(UserError, match="--gpu_ids 0"):
+        choose_device("0")
+
+
+def test_a_named_precision_is_taken_as_it_is() -> None:
+    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+
+
+def test_bf16_steps_keep_float32_weights() -> None:
+    model = TwoPhases()
+    stepper = Stepper(model, device=torch.device("cpu"), precision="bf16", learning_rate=0.1, betas=(0.5, 0.999), seed=0)
+    stepper.step(BATCH, 0)
+    assert model.nets["a"].weight.dtype == torch.float32
+    assert model.nets["a"].weight.item() == pytest.approx(1.9, abs=1e-3)
+
