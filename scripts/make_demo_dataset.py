@@ -161,6 +161,7 @@ def count_images(folder: Path) -> dict[str, int]:
     return {part: len(list((folder / part).glob("*.png"))) for part in ("trainA", "trainB", "testA", "testB")}
 
 
+@entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the dataset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -175,4 +176,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(entry_point(main)())
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Commands for users and developers; each is run as a file: ``python scripts/demo.py``."""
