@@ -75,9 +75,7 @@ def restore(opt: Options, run: RunFolder, stepper: Stepper, schedule: Schedule) 
     """Go on from the run's training state or, without one, from the networks of ``--epoch``."""
     if opt.epoch == LATEST and run.state_file.is_file():
         position = run.load_state(stepper, schedule)
-        logger.info(
-            "continuing %s: epoch %d, after %d images in all", run.path, position.epoch, position.total_images
-        )
+        logger.info("continuing %s: epoch %d, after %d images in all", run.path, position.epoch, position.total_images)
         return position
     load_nets(stepper.model.nets, run.path, opt.epoch, describe_state)
     logger.warning(

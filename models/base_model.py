@@ -62,9 +62,10 @@ class Model(ABC):
     inference_nets: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
-        self.nets: dict[str, nn.Module] = {}
-        """Trained networks by the name they have in checkpoint files."""
-        self.frozen: dict[str, nn.Module] = {}
+        # Any rather than nn.Module: a method calls its networks' own methods, such as encode and judge.
+        self.nets: dict[str, Any] = {}
+        """Trained networks (``nn.Module``) by the name they have in checkpoint files."""
+        self.frozen: dict[str, Any] = {}
         """Pretrained networks that only training needs; never saved."""
         self.state: dict[str, Stateful] = {}
         """Everything else that a resumed run needs."""

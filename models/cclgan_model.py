@@ -23,7 +23,7 @@ from models.base_model import Batch, Model, Phase, discriminator_from, generator
 from models.cclgan_options import OPTIONS, PRESETS
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
 from models.networks import create_sampler, sample_locations
-from models.networks.batching import encode_together, generate_together, forward_together
+from models.networks.batching import encode_together, forward_together, generate_together
 from models.networks.patchgan import PatchDiscriminator
 from models.networks.semantic import create_semantic_encoder
 from util.errors import UserError

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.base_model import Batch, Model, Phase, discriminator_from, generator_from
 from models.losses import GANLoss, PatchNCELoss
 from models.networks import SAMPLERS, create_sampler, sample_locations
-from models.networks.batching import encode_together, generate_together, forward_together
+from models.networks.batching import encode_together, forward_together, generate_together
 from util.errors import UserError
 from util.option import Option
 

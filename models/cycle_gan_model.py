@@ -16,7 +16,7 @@ from torch import Tensor
 from models.base_model import Batch, Model, Phase, discriminator_from, generator_from
 from models.image_pool import ImagePool
 from models.losses import GANLoss
-from models.networks.batching import generate_together, forward_together
+from models.networks.batching import forward_together, generate_together
 from util.option import Option
 
 

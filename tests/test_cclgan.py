@@ -179,7 +179,8 @@ class NaiveStep:
             total = total + o["lambda_NCE"] * torch.stack(terms).mean()
         if o["lambda_intra"]:
             total = total + o["lambda_intra"] * (
-                self.intra(self.G_B(self.G_A(R)), R, N, self.G_A(R)) + self.intra(self.G_A(self.G_B(N)), N, R, self.G_B(N))
+                self.intra(self.G_B(self.G_A(R)), R, N, self.G_A(R))
+                + self.intra(self.G_A(self.G_B(N)), N, R, self.G_B(N))
             )
         if o["lambda_identity"]:
             total = total + o["lambda_identity"] * (F.l1_loss(self.G_A(N), N) + F.l1_loss(self.G_B(R), R))

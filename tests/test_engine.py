@@ -25,9 +25,9 @@ class TwoPhases:
     """First trains a on a·b·x, then b on the same product."""
 
     def __init__(self) -> None:
-        self.nets: dict[str, nn.Module] = {"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)}
-        nn.init.constant_(self.nets["a"].weight, 2.0)  # type: ignore[arg-type]
-        nn.init.constant_(self.nets["b"].weight, 3.0)  # type: ignore[arg-type]
+        self.nets: dict[str, Any] = {"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)}
+        nn.init.constant_(self.nets["a"].weight, 2.0)
+        nn.init.constant_(self.nets["b"].weight, 3.0)
         self.frozen: dict[str, nn.Module] = {}
         self.state: dict[str, Any] = {}
         self.grad_flags: list[tuple[bool, bool]] = []
@@ -39,7 +39,7 @@ class TwoPhases:
         return batch["A"]
 
     def losses(self, x: Tensor) -> dict[str, Tensor]:
-        self.grad_flags.append(tuple(p.requires_grad for n in self.nets.values() for p in n.parameters()))  # type: ignore[arg-type]
+        self.grad_flags.append(tuple(p.requires_grad for n in self.nets.values() for p in n.parameters()))
         return {"product": self.nets["b"](self.nets["a"](x)).mean()}
 
     def visuals(self, x: Tensor) -> dict[str, Tensor]:
@@ -90,8 +90,17 @@ def test_visuals_are_made_only_when_wanted() -> None:
     assert list(stepper.step(BATCH, 0, want_visuals=True)[1]) == ["real_A"]
 
 
-@pytest.mark.parametrize(("before", "after", "every", "expected"), [(0, 1, 1, True), (99, 102, 100, True),
-                         (100, 103, 100, False), (0, 3, 100, False), (97, 100, 100, True), (1, 251, 100, True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "after", "every", "expected"),
+    [
+        (0, 1, 1, True),
+        (99, 102, 100, True),
+        (100, 103, 100, False),
+        (0, 3, 100, False),
+        (97, 100, 100, True),
+        (1, 251, 100, True),
+    ],
+)
 def test_every_n_images_holds_for_any_batch_size(before: int, after: int, every: int, expected: bool) -> None:
     assert crossed(before, after, every) is expected
 
@@ -120,8 +129,9 @@ def test_a_named_precision_is_taken_as_it_is() -> None:
 
 def test_bf16_steps_keep_float32_weights() -> None:
     model = TwoPhases()
-    stepper = Stepper(model, device=torch.device("cpu"), precision="bf16", learning_rate=0.1, betas=(0.5, 0.999), seed=0)
+    stepper = Stepper(
+        model, device=torch.device("cpu"), precision="bf16", learning_rate=0.1, betas=(0.5, 0.999), seed=0
+    )
     stepper.step(BATCH, 0)
     assert model.nets["a"].weight.dtype == torch.float32
     assert model.nets["a"].weight.item() == pytest.approx(1.9, abs=1e-3)
-

