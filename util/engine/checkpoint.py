@@ -58,7 +58,9 @@ def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
             f"{path} holds more than tensors or is damaged, so it is not loaded; use a plain state dict."
         ) from reason
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as reason:
-        raise UserError(f"{path} cannot be read as a checkpoint ({_first_line(reason)}); is it complete?") from reason
+        raise UserError(
+            f"{path} is damaged or not a checkpoint ({type(reason).__name__}); restore a copy or use another one."
+        ) from reason
 
 
 def save_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str) -> None:
@@ -128,6 +130,3 @@ def _mismatch(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]) 
     )
     return f"{path} is of another architecture: {details}; change the options to fit the file."
 
-
-def _first_line(reason: BaseException) -> str:
-    return (str(reason).strip().splitlines() or [type(reason).__name__])[0]
