@@ -175,5 +175,5 @@ class _Status:
         if terminal:
             print("\r" + text[:STATUS_WIDTH].ljust(STATUS_WIDTH), end="", flush=True)
         elif now >= self._next_report:
-            print(text, flush=True)
+            print(text[:STATUS_WIDTH], flush=True)
             self._next_report = now + PLAIN_REPORT_SECONDS
