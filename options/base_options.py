@@ -1,0 +1,68 @@
+"""Options shared by training and testing. The chosen model and dataset add their own."""
+
+from __future__ import annotations
+
+from options.types import count_or_all, device_ids, label, name_list
+from util.option import Option
+
+Groups = tuple[tuple[str, tuple[Option, ...]], ...]
+"""Options under the headings that ``--help`` shows."""
+
+DIRECTIONS = ("AtoB", "BtoA")
+GENERATORS = ("resnet_9blocks", "resnet_6blocks", "unet_256", "unet_128")
+DISCRIMINATORS = ("basic", "n_layers", "pixel")
+NORMS = ("instance", "batch", "none")
+INITS = ("xavier", "normal", "kaiming", "orthogonal")
+PREPROCESSING = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
+PRECISIONS = ("fp32", "bf16", "auto")
+
+RUN_OPTIONS: tuple[Option, ...] = (
+    Option("dataroot", None, "folder of the images (trainA, trainB, testA, ...); may come from the run"),
+    Option("name", "experiment_name", "the run's name: its folder inside --checkpoints_dir"),
+    Option("suffix", "", "appended to the name, filled in with options, e.g. {model}_{netG}_size{load_size}"),
+    Option("checkpoints_dir", "./checkpoints", "where the runs are kept"),
+    Option("config", None, "YAML file of options; the command line overrides it"),
+    Option("plugin", (), "your models or datasets: .py files or module names, with commas or repeated", name_list),
+    Option("model", "cclgan", "the method", architecture=True),
+    Option("epoch", "latest", "which checkpoint to load: latest, or an epoch's number", label),
+    Option("gpu_ids", "auto", "0 or 0,1,... for GPUs, -1 for the CPU, auto for GPU 0 if there is one", device_ids),
+    Option("precision", "fp32", "arithmetic of the networks; auto is bf16 where the device has it", choices=PRECISIONS),
+    Option("seed", 0, "start of every random number: the same seed gives the same run", minimum=0),
+    Option("verbose", False, "say more, and print the networks"),
+)
+
+NETWORK_OPTIONS: tuple[Option, ...] = (
+    Option("input_nc", 3, "channels of domain A's images: 3 colour, 1 grey", architecture=True, minimum=1),
+    Option("output_nc", 3, "channels of domain B's images: 3 colour, 1 grey", architecture=True, minimum=1),
+    Option("netG", "resnet_9blocks", "generator", choices=GENERATORS, architecture=True),
+    Option("netD", "basic", "discriminator; basic is the 70x70 PatchGAN", choices=DISCRIMINATORS, architecture=True),
+    Option("ngf", 64, "channels of the generator's first layer", architecture=True, minimum=1),
+    Option("ndf", 64, "channels of the discriminator's first layer", architecture=True, minimum=1),
+    Option("n_layers_D", 3, "strided layers of --netD n_layers", architecture=True, minimum=1),
+    Option("normG", "instance", "normalisation in the generator", choices=NORMS, architecture=True),
+    Option("normD", "instance", "normalisation in the discriminator", choices=NORMS, architecture=True),
+    Option("norm", None, "sets --normG and --normD together", choices=NORMS),
+    Option("no_dropout", True, "generator without dropout; '--no_dropout false' turns dropout on", architecture=True),
+    Option("no_antialias", False, "plain strided convolutions instead of blurred downsampling", architecture=True),
+    Option("no_antialias_up", False, "transposed convolutions instead of blurred upsampling", architecture=True),
+    Option("residual", False, "the generator predicts a change: output = input + network(input)", architecture=True),
+    Option("init_type", "xavier", "how weights are initialised", choices=INITS),
+    Option("init_gain", 0.02, "scale of the initial weights (standard deviation for normal)", above=0),
+)
+
+DATA_OPTIONS: tuple[Option, ...] = (
+    Option("dataset_mode", "unaligned", "how the images are found and paired"),
+    Option("direction", "AtoB", "AtoB or BtoA: which domain is translated", choices=DIRECTIONS, architecture=True),
+    Option("preprocess", "resize_and_crop", "what happens to an image after reading", choices=PREPROCESSING),
+    Option("load_size", 286, "pixels to which images are resized first", minimum=1),
+    Option("crop_size", 256, "pixels of the square that is then cut out", minimum=1),
+    Option("no_flip", False, "no random mirroring left-right"),
+    Option("batch_size", 1, "images of each domain in one step", minimum=1),
+    Option("serial_batches", False, "take images in the order of their names instead of at random"),
+    Option("max_dataset_size", None, "at most so many images per domain; inf = all", count_or_all, minimum=1),
+    Option("num_threads", 4, "worker processes that read images; 0 = in the main process", minimum=0),
+    Option("skip_bad", False, "continue without unreadable images instead of stopping"),
+)
+
+BASE_GROUPS: Groups = (("paths and run", RUN_OPTIONS), ("networks", NETWORK_OPTIONS), ("data", DATA_OPTIONS))
+BASE_OPTIONS: tuple[Option, ...] = (*RUN_OPTIONS, *NETWORK_OPTIONS, *DATA_OPTIONS)

@@ -1,0 +1,33 @@
+"""Options that are valid one by one but not together. Models check their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from options.program import Program
+from util.errors import UserError
+
+CROPS_AFTER_RESIZING = ("resize_and_crop", "scale_width_and_crop")
+
+
+def check_together(values: Mapping[str, Any], program: Program) -> None:
+    """Raise :class:`UserError` for the first contradiction."""
+    preprocess, load_size, crop_size = values["preprocess"], values["load_size"], values["crop_size"]
+    if preprocess in CROPS_AFTER_RESIZING and crop_size > load_size:
+        raise UserError(
+            f"--crop_size {crop_size} is larger than --load_size {load_size}, to which --preprocess {preprocess} "
+            f"resizes first; use a smaller crop or a larger load size."
+        )
+    if not values["dataroot"]:
+        folders = "trainA and trainB" if program.trains else "testA"
+        raise UserError(f"--dataroot is missing; give the folder that contains {folders}.")
+    if not program.trains:
+        return
+    if values["n_epochs"] + values["n_epochs_decay"] < 1:
+        raise UserError("--n_epochs and --n_epochs_decay are both 0, which trains nothing; raise one.")
+    if values["gan_mode"] == "wgangp" and values["normD"] == "batch":
+        raise UserError(
+            "--gan_mode wgangp penalises the gradient of each image, which --normD batch mixes with the other "
+            "images'; use --normD instance or none."
+        )

@@ -1,0 +1,30 @@
+"""Options of ``test.py`` alone, and the defaults that differ when testing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from options.base_options import Groups
+from options.types import count_or_all, label
+from util.option import Option
+
+PROTOCOLS = ("y", "rgb")
+PAIRING = ("auto", "yes", "no")
+
+TEST_OPTIONS: tuple[Option, ...] = (
+    Option("phase", "test", "which images: test reads testA and testB, val reads valA and valB", label),
+    Option("results_dir", "./results", "where pictures, tables and the page are written"),
+    Option("num_test", None, "at most so many images; inf = all", count_or_all, minimum=1),
+    Option("eval", True, "networks in evaluation mode; '--eval false' keeps dropout and batch statistics"),
+    Option("protocol", "y", "PSNR and SSIM on BT.601 limited-range luma (y) or on RGB", choices=PROTOCOLS),
+    Option("eval_pairs", "auto", "compare with domain B; auto = where file names match", choices=PAIRING),
+)
+
+TEST_GROUPS: Groups = (("testing", TEST_OPTIONS),)
+
+TEST_DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {"preprocess": "none", "no_flip": True, "batch_size": 1, "serial_batches": True, "max_dataset_size": None}
+)
+"""Whole images, each once and in order: these win over what a model or dataset prefers for its training."""

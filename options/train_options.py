@@ -1,0 +1,43 @@
+"""Options of ``train.py`` alone. Every frequency counts images, whatever the batch size."""
+
+from __future__ import annotations
+
+from options.base_options import Groups
+from options.types import decay_rate, label, port_number
+from util.engine.schedule import LR_POLICIES
+from util.option import Option
+
+GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
+
+TRAINING_OPTIONS: tuple[Option, ...] = (
+    Option("phase", "train", "which images: train reads trainA and trainB", label),
+    Option("n_epochs", 200, "epochs at the initial learning rate", minimum=0),
+    Option("n_epochs_decay", 200, "epochs after them; --lr_policy linear lowers it to zero meanwhile", minimum=0),
+    Option("lr", 2e-4, "initial learning rate of Adam", above=0),
+    Option("beta1", 0.5, "Adam's decay of the gradient's mean", decay_rate),
+    Option("beta2", 0.999, "Adam's decay of the gradient's square", decay_rate),
+    Option("lr_policy", "linear", "how the learning rate falls", choices=LR_POLICIES),
+    Option("lr_decay_iters", 50, "epochs between the falls of --lr_policy step", minimum=1),
+    Option("gan_mode", "lsgan", "adversarial loss", choices=GAN_MODES),
+    Option("pool_size", 50, "generated images kept to show to the discriminator again; 0 = none", minimum=0),
+    Option("save_latest_freq", 5000, "images between two savings of the latest checkpoint", minimum=1),
+    Option("save_epoch_freq", 5, "epochs between two numbered checkpoints that are kept", minimum=1),
+    Option("save_by_iter", False, "keep every --save_latest_freq checkpoint, named by its image count"),
+    Option("continue_train", False, "go on with this run from its last state, with its own options"),
+    Option("epoch_count", 1, "number of the first epoch; only for weights without a saved training state", minimum=1),
+)
+
+DISPLAY_OPTIONS: tuple[Option, ...] = (
+    Option("print_freq", 100, "images between two lines of losses", minimum=1),
+    Option("display_freq", 400, "images between two pictures in Visdom", minimum=1),
+    Option("display_ncols", 4, "pictures in a row in Visdom; 0 = each in a window of its own", minimum=0),
+    Option("display_id", 1, "first Visdom window; 0 = no Visdom"),
+    Option("display_server", "http://localhost", "address of the Visdom server"),
+    Option("display_port", 8097, "port of the Visdom server", port_number),
+    Option("display_env", None, "Visdom environment; the run's name if not given"),
+    Option("update_html_freq", 1000, "images between two updates of the training page", minimum=1),
+    Option("no_html", False, "no training page"),
+)
+
+TRAIN_GROUPS: Groups = (("training", TRAINING_OPTIONS), ("display", DISPLAY_OPTIONS))
+TRAIN_OPTIONS: tuple[Option, ...] = (*TRAINING_OPTIONS, *DISPLAY_OPTIONS)

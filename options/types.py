@@ -1,0 +1,55 @@
+"""Converters from a flag's text to its value, beyond ``int``, ``float``, ``str`` and :func:`util.option.parse_bool`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+ALL_WORDS = frozenset({"inf", "all", "none"})
+HIGHEST_PORT = 65535
+
+
+def count_or_all(text: str) -> int | None:
+    """A whole number, or ``None`` (no limit) for ``inf``, ``all`` and ``none``."""
+    if text.strip().lower() in ALL_WORDS:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a whole number nor 'inf' (all)") from None
+
+
+def device_ids(text: str) -> str:
+    """``auto``, ``-1`` (the CPU) or GPU numbers such as ``0`` and ``0,1``; returned as text without blanks."""
+    compact = "".join(text.lower().split())
+    if compact in {"auto", "-1"} or re.fullmatch(r"\d+(,\d+)*", compact):
+        return compact
+    raise argparse.ArgumentTypeError(f"'{text}' is neither 'auto' nor '-1' (CPU) nor GPU numbers like '0' or '0,1'")
+
+
+def label(text: str) -> str:
+    """A word that may become part of a file or folder name: letters, digits, ``_`` and ``-``."""
+    if re.fullmatch(r"[\w-]+", text):
+        return text
+    raise argparse.ArgumentTypeError(f"'{text}' may hold only letters, digits, '_' and '-'")
+
+
+def name_list(text: str) -> tuple[str, ...]:
+    """Names separated by commas; blanks around them and empty ones are dropped."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def decay_rate(text: str) -> float:
+    """A number in [0, 1), as Adam's betas are."""
+    value = float(text)
+    if 0.0 <= value < 1.0:
+        return value
+    raise argparse.ArgumentTypeError(f"'{text}' is outside [0, 1)")
+
+
+def port_number(text: str) -> int:
+    """A TCP port, 1 to 65535."""
+    value = int(text)
+    if 1 <= value <= HIGHEST_PORT:
+        return value
+    raise argparse.ArgumentTypeError(f"'{text}' is not a port between 1 and {HIGHEST_PORT}")

@@ -1,0 +1,109 @@
+"""One value: from the command line or from a file, converted and checked in the same way."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from util.errors import UserError
+from util.option import Option, parse_bool
+from util.suggest import did_you_mean
+
+EXPECTED: Mapping[Any, str] = {int: "a whole number", float: "a number"}
+PLAIN_TYPES = (str, int, float, datetime.date)
+
+
+def convert(option: Option, raw: Any, source: str) -> Any:
+    """Turn ``raw`` into the option's value.
+
+    Args:
+        raw: the command line's text, or what a YAML file holds.
+        source: where ``raw`` stands, as error messages name it: ``"--lr"`` or ``"'lr' in my.yaml"``.
+
+    Raises:
+        UserError: not of the option's type, none of its choices, out of range, NaN or infinite.
+    """
+    if raw is None:
+        return _null(option, source)
+    text = _as_text(option, raw, source)
+    try:
+        value = option.converter()(text)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"{source}: {error}.") from None
+    except (ValueError, TypeError):
+        expected = EXPECTED.get(option.converter(), "a valid value")
+        raise UserError(f"{source}: '{text}' is not {expected}.") from None
+    _check_range(option, value, source)
+    return value if option.choices is None else _spelled(value, option.choices, source)
+
+
+def shown(value: Any) -> str:
+    """The value as a user would type it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (tuple, list)):
+        return ",".join(shown(item) for item in value)
+    return str(value)
+
+
+def _null(option: Option, source: str) -> None:
+    """Accept a file's ``null`` where None is a value of the option."""
+    if option.default is None:
+        return
+    try:
+        accepted = option.type is not None and option.type("none") is None
+    except (argparse.ArgumentTypeError, ValueError, TypeError):
+        accepted = False
+    if not accepted:
+        raise UserError(f"{source}: has no value; write one after the colon or remove the line.")
+
+
+def _as_text(option: Option, raw: Any, source: str) -> str:
+    """What a YAML file holds, as one would type it on the command line."""
+    if isinstance(raw, bool):
+        return _bool_as_text(option, raw, source)
+    if isinstance(raw, PLAIN_TYPES):
+        return str(raw)
+    is_list = isinstance(raw, (list, tuple)) and option.converter() is not str
+    if is_list and all(isinstance(item, PLAIN_TYPES) for item in raw):
+        return ",".join(shown(item) for item in raw)
+    kind = "mapping" if isinstance(raw, dict) else "list" if isinstance(raw, (list, tuple)) else type(raw).__name__
+    raise UserError(f"{source}: holds a {kind} where one plain value is needed.")
+
+
+def _bool_as_text(option: Option, raw: bool, source: str) -> str:
+    """YAML reads a bare ``no`` as false; give it back to options that have the choice ``no``."""
+    if option.is_switch or option.type is parse_bool:
+        return shown(raw)
+    words = ("yes", "true", "on") if raw else ("no", "false", "off")
+    for choice in option.choices or ():
+        if str(choice).lower() in words:
+            return str(choice)
+    raise UserError(f"{source}: is read as {shown(raw)}, but this option is no switch; put text in quotes.")
+
+
+def _check_range(option: Option, value: Any, source: str) -> None:
+    for number in value if isinstance(value, (tuple, list)) else (value,):
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            continue
+        if not math.isfinite(number):
+            raise UserError(f"{source}: {number} is not a finite number.")
+        if option.minimum is not None and number < option.minimum:
+            raise UserError(f"{source}: {number} is too small; it must be at least {option.minimum:g}.")
+        if option.above is not None and number <= option.above:
+            raise UserError(f"{source}: {number} is too small; it must be above {option.above:g}.")
+
+
+def _spelled(value: Any, choices: tuple[Any, ...], source: str) -> Any:
+    """The choice that ``value`` names, in its declared spelling; the case of letters does not matter."""
+    if all(isinstance(choice, str) for choice in choices):
+        by_lower = {choice.lower(): choice for choice in choices}
+        if str(value).lower() in by_lower:
+            return by_lower[str(value).lower()]
+    elif value in choices:
+        return value
+    hint = did_you_mean(str(value), map(str, choices))
+    raise UserError(f"{source}: '{value}' is not a choice{hint}; choose from {', '.join(map(str, choices))}.")
