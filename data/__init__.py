@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def create_training_loader(opt: argparse.Namespace, device_type: str = "cpu") ->
         batch_size=opt.batch_size,
         seed=opt.seed,
         shuffle=not opt.serial_batches,
-        num_threads=opt.num_threads,
+        # More workers than processors only get in each other's way; the batches do not depend on their number.
+        num_threads=min(opt.num_threads, os.cpu_count() or 1),
         pin_memory=device_type == "cuda",
     )
 

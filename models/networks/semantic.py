@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.clip import load_clip
 from util.errors import UserError
 
 # Means and standard deviations belong to the weights they were trained with.
@@ -61,21 +62,8 @@ class SemanticEncoder(nn.Module):
 
 
 def _clip(model: str, pretrained: str, resize: int | None) -> SemanticEncoder:
-    """CLIP's image tower through open_clip; ``pretrained`` is one of its tags or a local file."""
-    import open_clip
-
-    if model not in open_clip.list_models():
-        raise UserError(f"--clip_model {model}: open_clip has no such model; choose one of open_clip.list_models().")
-    try:
-        clip: Any = open_clip.create_model(model, pretrained=pretrained, device="cpu")
-    except Exception as reason:  # open_clip raises many types: network, hub, unknown tag, wrong file
-        first_line = (str(reason).strip().splitlines() or [""])[0]
-        raise UserError(
-            f"--clip_pretrained {pretrained}: CLIP's weights for {model} cannot be had "
-            f"({type(reason).__name__}: {first_line}); give a local weights file with --clip_pretrained FILE, "
-            f"choose another encoder with --semantic_encoder efficientnet_lite0, or do without with --lambda_intra 0."
-        ) from reason
-    settings = open_clip.get_model_preprocess_cfg(clip)
+    """CLIP's image tower, which is all that is needed of it."""
+    clip, settings = load_clip(model, pretrained)
     size = settings["size"]
     return SemanticEncoder(
         clip.visual, size if isinstance(size, int) else size[0], settings["mean"], settings["std"], resize=resize
