@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from models.networks import DISCRIMINATORS, GENERATORS
+from models.networks.init import INIT_TYPES
+from models.networks.norm import NORMS
 from options.types import count_or_all, device_ids, label, name_list
+from util.engine.device import PRECISIONS
 from util.option import Option
 
 Groups = tuple[tuple[str, tuple[Option, ...]], ...]
 """Options under the headings that ``--help`` shows."""
 
 DIRECTIONS = ("AtoB", "BtoA")
-GENERATORS = ("resnet_9blocks", "resnet_6blocks", "unet_256", "unet_128")
-DISCRIMINATORS = ("basic", "n_layers", "pixel")
-NORMS = ("instance", "batch", "none")
-INITS = ("xavier", "normal", "kaiming", "orthogonal")
 PREPROCESSING = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
-PRECISIONS = ("fp32", "bf16", "auto")
 
 RUN_OPTIONS: tuple[Option, ...] = (
     Option("dataroot", None, "folder of the images (trainA, trainB, testA, ...); may come from the run"),
@@ -32,8 +31,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
 )
 
 NETWORK_OPTIONS: tuple[Option, ...] = (
-    Option("input_nc", 3, "channels of domain A's images: 3 colour, 1 grey", architecture=True, minimum=1),
-    Option("output_nc", 3, "channels of domain B's images: 3 colour, 1 grey", architecture=True, minimum=1),
+    Option("input_nc", 3, "channels of the source's images: 3 colour, 1 grey", architecture=True, minimum=1),
+    Option("output_nc", 3, "channels of the target's images: 3 colour, 1 grey", architecture=True, minimum=1),
     Option("netG", "resnet_9blocks", "generator", choices=GENERATORS, architecture=True),
     Option("netD", "basic", "discriminator; basic is the 70x70 PatchGAN", choices=DISCRIMINATORS, architecture=True),
     Option("ngf", 64, "channels of the generator's first layer", architecture=True, minimum=1),
@@ -46,7 +45,7 @@ NETWORK_OPTIONS: tuple[Option, ...] = (
     Option("no_antialias", False, "plain strided convolutions instead of blurred downsampling", architecture=True),
     Option("no_antialias_up", False, "transposed convolutions instead of blurred upsampling", architecture=True),
     Option("residual", False, "the generator predicts a change: output = input + network(input)", architecture=True),
-    Option("init_type", "xavier", "how weights are initialised", choices=INITS),
+    Option("init_type", "xavier", "how weights are initialised", choices=INIT_TYPES),
     Option("init_gain", 0.02, "scale of the initial weights (standard deviation for normal)", above=0),
 )
 

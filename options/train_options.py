@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from models.losses import GAN_MODES
 from options.base_options import Groups
 from options.types import decay_rate, label, port_number
+from util.engine.schedule import LR_POLICIES
 from util.engine.schedule import LR_POLICIES
 from util.option import Option
 
