@@ -6,10 +6,7 @@ from models.losses import GAN_MODES
 from options.base_options import Groups
 from options.types import decay_rate, label, port_number
 from util.engine.schedule import LR_POLICIES
-from util.engine.schedule import LR_POLICIES
 from util.option import Option
-
-GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
 
 TRAINING_OPTIONS: tuple[Option, ...] = (
     Option("phase", "train", "which images: train reads trainA and trainB", label),
