@@ -124,6 +124,7 @@ class CCLGANModel(Model):
             return
         self.inter = InterCycleContrast(opt.inter_gamma, opt.inter_positives)
         self.inter_patches = opt.inter_patches
+        self.inter_updates_D = opt.inter_updates_D
         self.inter_taps = tuple(opt.inter_layers.split(","))
         for head, discriminator, channels in (("P_A", "D_A", opt.output_nc), ("P_B", "D_B", opt.input_nc)):
             if not isinstance(self.nets[discriminator], PatchDiscriminator):
@@ -191,16 +192,18 @@ class CCLGANModel(Model):
         self, domain: str, fake: Tensor, reconstructed: Tensor, *, positive: Tensor, negative: Tensor
     ) -> tuple[Tensor, Tensor]:
         """D's logits of ``fake`` and this domain's inter-CCL term, sharing D's first layers."""
-        D, P = self.nets[f"D_{domain}"], self.nets[f"P_{domain}"]
+        D = self.nets[f"D_{domain}"]
         of_fake, of_reconstructed = encode_together(D, [fake, reconstructed], self.inter_taps)
         with torch.no_grad():  # D is fixed in the generators' phase, so real images' features are constants
             of_positive, of_negative = encode_together(D, [positive, negative], self.inter_taps)
-        locations = sample_locations(of_fake, self.inter_patches)
-        images = (of_fake, of_reconstructed, of_positive, of_negative)
-        contrast = self.inter(*(P(features, locations) for features in images))
         deepest = D.deepest(self.inter_taps)
         logits = D.judge(of_fake[self.inter_taps.index(deepest)], after=deepest)
-        return logits, contrast
+        return logits, self._contrast(domain, of_fake, of_reconstructed, of_positive, of_negative)
+
+    def _contrast(self, domain: str, *features: Features) -> Tensor:
+        """Eq. 4 on D's features of the generated, the reconstructed, the positive and the negative image."""
+        locations = sample_locations(features[0], self.inter_patches)
+        return self.inter(*(self.nets[f"P_{domain}"](feature, locations) for feature in features))
 
     def lcl_loss(self, x: TwoBranches) -> Tensor:
         """Eq. 7, mean over its terms: keys and queries are features of passes that are made anyway."""
@@ -235,11 +238,18 @@ class CCLGANModel(Model):
         return self.intra(R_tilde, R, N, N_hat) + self.intra(N_tilde, N, R, R_hat)
 
     def discriminator_losses(self, x: TwoBranches) -> dict[str, Tensor]:
-        """Eq. 8–9 from the discriminators' side, halved as in CycleGAN."""
-        return {
+        """Eq. 8–9 from the discriminators' side, halved as in CycleGAN, and inter-CCL if they learn from it."""
+        losses = {
             "D_A": self._discriminator_loss("D_A", x.N, x.N_hat.detach()),
             "D_B": self._discriminator_loss("D_B", x.R, x.R_hat.detach()),
         }
+        if self.lambda_inter > 0 and self.inter_updates_D:
+            images_A = [x.N_hat.detach(), x.N_tilde.detach(), x.N, x.R]
+            images_B = [x.R_hat.detach(), x.R_tilde.detach(), x.R, x.N]
+            inter_A = self._contrast("A", *encode_together(self.nets["D_A"], images_A, self.inter_taps))
+            inter_B = self._contrast("B", *encode_together(self.nets["D_B"], images_B, self.inter_taps))
+            losses["D_inter"] = self.lambda_inter * (inter_A + inter_B)
+        return losses
 
     def _discriminator_loss(self, name: str, real: Tensor, fake: Tensor) -> Tensor:
         judged_real, judged_fake = forward_together(self.nets[name], [real, fake])

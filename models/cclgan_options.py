@@ -39,6 +39,7 @@ OPTIONS = (
     Option("inter_layers", "conv2,conv3", "layers of the discriminators for inter-CCL, by name or position "
            "(the default is 3,7 of the antialiased PatchGAN)", architecture=True),
     Option("inter_patches", 256, "inter-CCL's locations per layer", minimum=1),
+    Option("inter_updates_D", False, "let the discriminators learn from inter-CCL too"),
     Option("inter_nc", 256, "width of inter-CCL's projection heads", minimum=1, architecture=True),
     Option("semantic_encoder", "clip", "φ of intra-CCL", choices=SEMANTIC_ENCODERS),
     Option("semantic_size", None, "side of φ's input in pixels, if not the one it was trained with", type=int,

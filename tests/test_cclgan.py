@@ -68,6 +68,7 @@ def shared_gradients(model: CCLGANModel, batch: dict[str, Tensor], phase: int) -
     trained = model.phases[phase].trains
     for name, network in model.nets.items():
         network.requires_grad_(name in trained)
+    torch.manual_seed(5 + phase)
     torch.stack(list(model.phases[phase].losses(passed).values())).sum().backward()
     return collect(model)
 
@@ -194,6 +195,12 @@ class NaiveStep:
                 total = total + 0.5 * (F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean())
             else:
                 total = total + 0.5 * ((on_real - 1).pow(2).mean() + on_fake.pow(2).mean())
+        if self.o["inter_updates_D"]:
+            torch.manual_seed(6)
+            N_hat, R_hat = self.G_A(R).detach(), self.G_B(N).detach()
+            N_tilde, R_tilde = self.G_A(R_hat).detach(), self.G_B(N_hat).detach()
+            total = total + self.o["lambda_inter"] * self.inter("D_A", "P_A", N_hat, N_tilde, N, R)
+            total = total + self.o["lambda_inter"] * self.inter("D_B", "P_B", R_hat, R_tilde, R, N)
         return total
 
 
@@ -205,6 +212,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"intra_negatives": "fake"},
     {"inter_positives": "real"},
     {"inter_positives": "fake"},
+    {"inter_updates_D": True},
     {"lambda_intra": 0.0},
     {"lambda_inter": 0.0},
     {"lambda_NCE": 0.0, "residual": True},
