@@ -1,8 +1,9 @@
 """Write the demo's dataset ``datasets/rain_demo`` by drawing rain on the photographs in ``datasets/photos``.
 
-Unpaired training images come from different photographs: rainy tiles (``trainA``) from ``photos/rainy``, clean tiles
-(``trainB``) from ``photos/clean``. The test pairs (``testA`` rainy, ``testB`` clean, same file names) come from
-``photos/test``, which no training image shows. File names start with the photograph's name.
+Each photograph in ``photos/train`` is cut into tiles like a chessboard: on the black ones rain is drawn (``trainA``),
+the white ones stay clean (``trainB``). So the two sides are unpaired, no spot being on both, and yet show the same kind
+of scenes: rain is all that tells them apart. The test pairs (``testA`` rainy, ``testB`` clean, same file names) come
+from ``photos/test``, of which training shows nothing. File names start with the photograph's name.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ PHOTOS = ROOT / "datasets" / "photos"
 DEFAULT_OUTPUT = ROOT / "datasets" / "rain_demo"
 DEFAULT_SEED = 1
 # Tiles are about this large and never longer, so that testing is quick and training decodes little.
-TILE_SIDE = 384
+TRAIN_SIDE, TEST_SIDE = 256, 384
 # Different rain on the same tile of the training set.
-RAIN_PER_TILE = 2
+RAIN_PER_TILE = 4
 MANIFEST = "dataset.json"
 # Raise when the meaning of the files changes although photographs and settings stay, so that old ones are rewritten.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 # Heavy rain: enough for the eye and the metrics to see its removal.
 DEMO_RAIN = RainSettings(density=(90.0, 170.0), brightness=(0.6, 0.95), veil=(0.08, 0.18))
@@ -46,13 +47,14 @@ DEMO_RAIN = RainSettings(density=(90.0, 170.0), brightness=(0.6, 0.95), veil=(0.
 
 @dataclass(frozen=True)
 class Tile:
-    """One rectangle of a photograph; ``pixels`` is uint8 [H, W, 3]."""
+    """One rectangle of a photograph; ``pixels`` is uint8 [H, W, 3], ``black`` its colour on the chessboard."""
 
     name: str
     pixels: NDArray[np.uint8]
+    black: bool = False
 
 
-def cut_tiles(name: str, photo: NDArray[np.uint8], side: int = TILE_SIDE) -> list[Tile]:
+def cut_tiles(name: str, photo: NDArray[np.uint8], side: int) -> list[Tile]:
     """Disjoint tiles of ``photo`` [H, W, 3], at most ``side`` pixels long, row by row."""
     height, width, _ = photo.shape
     rows, columns = max(1, round(height / side)), max(1, round(width / side))
@@ -60,9 +62,11 @@ def cut_tiles(name: str, photo: NDArray[np.uint8], side: int = TILE_SIDE) -> lis
     tile_height, tile_width = min(cell_height, side), min(cell_width, side)
     tiles = []
     for number in range(rows * columns):
-        top = number // columns * cell_height + (cell_height - tile_height) // 2
-        left = number % columns * cell_width + (cell_width - tile_width) // 2
-        tiles.append(Tile(f"{name}_{number + 1}", photo[top : top + tile_height, left : left + tile_width]))
+        row, column = divmod(number, columns)
+        top = row * cell_height + (cell_height - tile_height) // 2
+        left = column * cell_width + (cell_width - tile_width) // 2
+        pixels = photo[top : top + tile_height, left : left + tile_width]
+        tiles.append(Tile(f"{name}_{number + 1}", pixels, black=(row + column) % 2 == 0))
     return tiles
 
 
@@ -80,20 +84,20 @@ def _photos(folder: Path) -> list[Path]:
     return paths
 
 
-def _tiles(folder: Path) -> list[Tile]:
+def _tiles(folder: Path, side: int) -> list[Tile]:
     tiles: list[Tile] = []
     for path in _photos(folder):
         with Image.open(path) as image:
-            tiles += cut_tiles(path.stem, np.asarray(image.convert("RGB")))
+            tiles += cut_tiles(path.stem, np.asarray(image.convert("RGB")), side)
     return tiles
 
 
 def _fingerprint(photos: Path, seed: int) -> str:
     """Changes with everything the images depend on: photographs, rain, seed, layout."""
     digest = hashlib.sha256()
-    settings = [LAYOUT_VERSION, seed, TILE_SIDE, RAIN_PER_TILE, asdict(DEMO_RAIN)]
+    settings = [LAYOUT_VERSION, seed, TRAIN_SIDE, TEST_SIDE, RAIN_PER_TILE, asdict(DEMO_RAIN)]
     digest.update(json.dumps(settings).encode())
-    for side in ("rainy", "clean", "test"):
+    for side in ("train", "test"):
         for path in _photos(photos / side):
             digest.update(f"{side}/{path.name}".encode())
             digest.update(path.read_bytes())
@@ -117,12 +121,13 @@ def _write_images(folder: Path, photos: Path, seed: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
 
-    for tile in _tiles(photos / "rainy"):
+    for tile in _tiles(photos / "train", TRAIN_SIDE):
+        if not tile.black:
+            save("trainB", tile.name, tile.pixels)
+            continue
         for draw in range(RAIN_PER_TILE):
             save("trainA", f"{tile.name}_rain{draw + 1}", rain_on(tile, seed, draw))
-    for tile in _tiles(photos / "clean"):
-        save("trainB", tile.name, tile.pixels)
-    for tile in _tiles(photos / "test"):
+    for tile in _tiles(photos / "test", TEST_SIDE):
         save("testA", tile.name, rain_on(tile, seed))
         save("testB", tile.name, tile.pixels)
 

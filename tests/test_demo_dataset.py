@@ -17,12 +17,13 @@ PARTS = ("trainA", "trainB", "testA", "testB")
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(make_demo_dataset, "TRAIN_SIDE", 30)
     rng = np.random.default_rng(0)
-    for name in ("rainy/lake", "rainy/road", "clean/hill", "test/wood"):
+    for name in ("train/lake", "train/road", "test/wood"):
         path = tmp_path / "photos" / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(path)
     return tmp_path / "photos"
 
 
@@ -36,8 +37,11 @@ def scenes(folder: Path, part: str) -> set[str]:
 
 def test_training_is_unpaired_and_test_scenes_are_unseen(photos: Path, tmp_path: Path) -> None:
     make_dataset(tmp_path / "out", photos=photos)
-    assert scenes(tmp_path / "out", "trainA") == {"lake", "road"}
-    assert scenes(tmp_path / "out", "trainB") == {"hill"}
+    rainy = {path.stem.rsplit("_rain", 1)[0] for path in (tmp_path / "out" / "trainA").iterdir()}
+    clean = {path.stem for path in (tmp_path / "out" / "trainB").iterdir()}
+    assert len(rainy) == len(clean) == 6
+    assert not rainy & clean, "a tile is on both sides"
+    assert scenes(tmp_path / "out", "trainA") == scenes(tmp_path / "out", "trainB") == {"lake", "road"}
     assert scenes(tmp_path / "out", "testA") == {"wood"}
 
 
@@ -51,10 +55,9 @@ def test_test_pairs_have_the_same_names_and_sizes_and_differ_by_rain(photos: Pat
             assert np.mean(np.asarray(image_a, float) - np.asarray(image_b, float)) > 5
 
 
-def test_the_shipped_photographs_are_on_one_side_only() -> None:
-    sides = {side: {path.stem for path in (PHOTOS / side).glob("*.jpg")} for side in ("rainy", "clean", "test")}
-    assert all(sides.values())
-    assert not (sides["rainy"] & sides["clean"] or sides["rainy"] & sides["test"] or sides["clean"] & sides["test"])
+def test_the_shipped_photographs_are_for_training_or_testing() -> None:
+    training, testing = ({path.stem for path in (PHOTOS / side).glob("*.jpg")} for side in ("train", "test"))
+    assert training and testing and not training & testing
 
 
 def test_every_shipped_photograph_is_attributed() -> None:
@@ -132,7 +135,9 @@ def test_the_manifest_lists_what_is_there(photos: Path, tmp_path: Path) -> None:
 
 def test_tiles_are_disjoint_parts_of_the_photograph() -> None:
     photo = np.arange(50 * 90, dtype=np.uint16).reshape(50, 90, 1)  # every pixel unmistakable
-    tiles = [tile.pixels for tile in cut_tiles("x", photo, side=30)]  # type: ignore[arg-type]
+    cut = cut_tiles("x", photo, side=30)  # type: ignore[arg-type]
+    assert [tile.black for tile in cut] == [True, False, True, False, True, False]
+    tiles = [tile.pixels for tile in cut]
     assert [tile.shape for tile in tiles] == [(25, 30, 1)] * 6
     seen = np.concatenate([tile.ravel() for tile in tiles])
     assert len(np.unique(seen)) == seen.size == 25 * 30 * 6
