@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from util.engine.stepper import Stepper
 from util.engine.training import Audience, Frequencies, Training
 from util.errors import EXIT_INTERRUPTED, entry_point
 from util.logs import set_up_logging
+from util.pages.labels import LABEL_WORDS
 from util.trackers.loss_files import CSV_NAME, LossFiles
 from util.trackers.tracker import TrackerGroup
 from util.trackers.visdom_tracker import connect_visdom
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     run.create(fresh=not opt.continue_train)
     save_options(opt, run.options_file)
 
-    audience = gather_audience(opt, run, position)
+    audience = gather_audience(opt, run, position, {**LABEL_WORDS, **model.headings})
     try:
         finished = Training(stepper, schedule, loader, run, audience, frequencies(opt)).run(position)
     finally:
@@ -85,11 +86,11 @@ def restore(opt: Options, run: RunFolder, stepper: Stepper, schedule: Schedule) 
     return Position(epoch=opt.epoch_count)
 
 
-def gather_audience(opt: Options, run: RunFolder, position: Position) -> Audience:
-    """Everything that wants to hear of the training."""
+def gather_audience(opt: Options, run: RunFolder, position: Position, words: Mapping[str, str]) -> Audience:
+    """Everything that wants to hear of the training; ``words`` are headings for the images' labels."""
     resumed_at = position.total_images if opt.continue_train else None
     files = LossFiles(run.path, resumed_at)
-    pages = [] if opt.no_html else [WebPage(run.path, opt.name, resumed_at)]
+    pages = [] if opt.no_html else [WebPage(run.path, opt.name, resumed_at, words)]
     visdom = None
     if opt.display_id > 0:
         visdom = connect_visdom(
@@ -98,6 +99,7 @@ def gather_audience(opt: Options, run: RunFolder, position: Position) -> Audienc
             opt.display_env or opt.name,
             opt.display_ncols,
             losses_csv=run.path / CSV_NAME if opt.continue_train else None,
+            words=words,
         )
     live = [] if visdom is None else [visdom]
     return Audience(TrackerGroup([files, *pages, *live]), live=TrackerGroup(live), page=TrackerGroup(pages))

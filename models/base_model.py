@@ -56,10 +56,12 @@ class Model(ABC):
     Class attributes:
         options: the flags that this method adds.
         inference_nets: names of the networks that testing needs.
+        headings: words for image labels that mean something else here than in CycleGAN.
     """
 
     options: ClassVar[tuple[Option, ...]] = ()
     inference_nets: ClassVar[tuple[str, ...]] = ()
+    headings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self) -> None:
         # Any rather than nn.Module: a method calls its networks' own methods, such as encode and judge.

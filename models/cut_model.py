@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,7 @@ class CUTModel(Model):
         Option("flip_equivariance", False, "mirror G's input at random and its features back"),
     )  # fmt: skip
     inference_nets = ("G",)
+    headings: ClassVar[Mapping[str, str]] = {"idt_B": "rain-free photo through the derainer"}
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
