@@ -31,6 +31,7 @@ logger = logging.getLogger("test")
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Test as the command line says."""
+    set_up_logging()
     opt = parse_test(argv)
     set_up_logging(verbose=opt.verbose)
     device = choose_device(opt.gpu_ids)

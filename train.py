@@ -7,6 +7,7 @@ images. ``--continue_train`` goes on where it stopped; ``--help --model X`` list
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from util.engine.run_folder import LATEST, Position, RunFolder
 from util.engine.schedule import Schedule
 from util.engine.stepper import Stepper
 from util.engine.training import Audience, Frequencies, Training
-from util.errors import EXIT_INTERRUPTED, entry_point
+from util.errors import EXIT_INTERRUPTED, UserError, entry_point
 from util.logs import set_up_logging
 from util.pages.labels import LABEL_WORDS
 from util.trackers.loss_files import CSV_NAME, LossFiles
@@ -37,6 +38,7 @@ logger = logging.getLogger("train")
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Train as the command line says; returns the exit code, None for success."""
+    set_up_logging()
     opt = parse_train(argv)
     set_up_logging(verbose=opt.verbose)
     device = choose_device(opt.gpu_ids)
@@ -66,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     finally:
         audience.everyone.close()
     if not finished:
-        logger.info("stopped and saved; go on with: python train.py --name %s --continue_train", opt.name)
+        logger.info("stopped and saved; go on with: python train.py %s --continue_train", flags_of_run(opt))
         return EXIT_INTERRUPTED
-    logger.info("finished; test with: python test.py --dataroot %s --name %s", opt.dataroot, opt.name)
+    logger.info("finished; test with: python test.py %s", flags_of_run(opt))
     return None
 
 
@@ -78,6 +80,11 @@ def restore(opt: Options, run: RunFolder, stepper: Stepper, schedule: Schedule) 
         position = run.load_state(stepper, schedule)
         logger.info("continuing %s: epoch %d, after %d images in all", run.path, position.epoch, position.total_images)
         return position
+    if run.state_file.is_file():
+        raise UserError(
+            f"--epoch {opt.epoch}: {run.path} goes on from its training state only; to start from epoch {opt.epoch}, "
+            f"copy {opt.epoch}_net_*.pth to the folder of another --name."
+        )
     load_nets(stepper.model.nets, run.path, opt.epoch, describe_state)
     logger.warning(
         "%s: only the networks of '%s' are loaded; optimizers start fresh at epoch %d",
@@ -103,6 +110,16 @@ def gather_audience(opt: Options, run: RunFolder, position: Position, words: Map
         )
     live = [] if visdom is None else [visdom]
     return Audience(TrackerGroup([files, *pages, *live]), live=TrackerGroup(live), page=TrackerGroup(pages))
+
+
+def flags_of_run(opt: Options) -> str:
+    """The flags by which another command finds this run."""
+    flags = ["--name", opt.name]
+    for name in ("checkpoints_dir", "plugin"):
+        if name in opt.given:
+            value = getattr(opt, name)
+            flags += [f"--{name}", ",".join(value) if isinstance(value, tuple) else str(value)]
+    return shlex.join(flags)
 
 
 def frequencies(opt: Options) -> Frequencies:

@@ -93,6 +93,11 @@ class Model(ABC):
         """Translate images of the source domain: [N, C, H, W] in [-1, 1] → the same size."""
 
 
+def split_names(text: str) -> tuple[str, ...]:
+    """``"a, b"`` → ``("a", "b")``."""
+    return tuple(name.strip() for name in text.split(","))
+
+
 def generator_from(opt: Any, input_nc: int, output_nc: int) -> Generator:
     """The generator that the options describe.
 

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base_model import Batch, Model, Phase, discriminator_from, generator_from
-from models.cclgan_options import OPTIONS, PRESETS
+from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, split_names
+from models.cclgan_options import OPTIONS, PRESETS, check_weights
+from models.image_pool import ImagePool
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
 from models.networks import create_sampler, sample_locations
 from models.networks.batching import encode_together, forward_together, generate_together
@@ -67,27 +68,28 @@ class CCLGANModel(Model):
         self.nets["G_A"] = generator_from(opt, opt.input_nc, opt.output_nc)
         if not training:
             return
+        check_weights(opt)
         self.nets["G_B"] = generator_from(opt, opt.output_nc, opt.input_nc)
-        self.nets["D_A"] = discriminator_from(opt, opt.output_nc)
-        self.nets["D_B"] = discriminator_from(opt, opt.input_nc)
         self.lambda_GAN = opt.lambda_GAN
         self.lambda_identity = opt.lambda_identity
-        if self.lambda_identity > 0 and opt.input_nc != opt.output_nc:
-            raise UserError("--lambda_identity needs --input_nc and --output_nc to be equal; set it to 0.")
+        if opt.lambda_GAN > 0 or opt.lambda_inter > 0:
+            self.nets["D_A"] = discriminator_from(opt, opt.output_nc)
+            self.nets["D_B"] = discriminator_from(opt, opt.input_nc)
         self.gan = GANLoss(opt.gan_mode)
+        self.pool_N, self.pool_R = ImagePool(opt.pool_size), ImagePool(opt.pool_size)
+        self.state = {"pool_N": self.pool_N, "pool_R": self.pool_R}
         self._build_lcl(opt)
         self._build_intra(opt)
         self._build_inter(opt)
         generator_nets = tuple(name for name in ("G_A", "G_B", "F_A", "F_B", "P_A", "P_B") if name in self.nets)
-        self.phases = (
-            Phase("G", generator_nets, self.generator_losses),
-            Phase("D", ("D_A", "D_B"), self.discriminator_losses),
-        )
+        generators = Phase("G", generator_nets, self.generator_losses)
+        discriminators = Phase("D", ("D_A", "D_B"), self.discriminator_losses)
+        self.phases = (generators, discriminators) if opt.lambda_GAN > 0 else (generators,)
 
     def _build_lcl(self, opt: Any) -> None:
         """Location contrastive learning; weight 0 means that nothing of it exists."""
         self.lambda_LCL = opt.lambda_NCE
-        self.lcl_taps = tuple(opt.nce_layers.split(",")) if self.lambda_LCL > 0 else ()
+        self.lcl_taps = split_names(opt.nce_layers) if self.lambda_LCL > 0 else ()
         if not self.lcl_taps:
             return
         self.lcl_reconstructions = opt.lcl_terms == 4
@@ -125,7 +127,7 @@ class CCLGANModel(Model):
         self.inter = InterCycleContrast(opt.inter_gamma, opt.inter_positives)
         self.inter_patches = opt.inter_patches
         self.inter_updates_D = opt.inter_updates_D
-        self.inter_taps = tuple(opt.inter_layers.split(","))
+        self.inter_taps = split_names(opt.inter_layers)
         for head, discriminator, channels in (("P_A", "D_A", opt.output_nc), ("P_B", "D_B", opt.input_nc)):
             if not isinstance(self.nets[discriminator], PatchDiscriminator):
                 raise UserError(f"--netD {opt.netD} has no layers for inter-CCL; use basic or --lambda_inter 0.")
@@ -165,11 +167,7 @@ class CCLGANModel(Model):
 
     def generator_losses(self, x: TwoBranches) -> dict[str, Tensor]:
         """Eq. 11, and the L1 identity term that the paper's text leaves out."""
-        losses: dict[str, Tensor] = {}
-        judged_N_hat, judged_R_hat = self._judge_fakes(x, losses)
-        if self.lambda_GAN > 0:
-            losses["G_A"] = self.lambda_GAN * self.gan.fool(judged_N_hat)  # eq. 8
-            losses["G_B"] = self.lambda_GAN * self.gan.fool(judged_R_hat)  # eq. 9
+        losses = self._losses_from_discriminators(x)
         if self.lcl_taps:
             losses["LCL"] = self.lambda_LCL * self.lcl_loss(x)
         if self.lambda_intra > 0:
@@ -179,14 +177,19 @@ class CCLGANModel(Model):
             losses["idt"] = self.lambda_identity * identity
         return losses
 
-    def _judge_fakes(self, x: TwoBranches, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits of D_A on N̂ and of D_B on R̂; adds the inter-CCL term from the same passes (eq. 4–6)."""
-        if self.lambda_inter == 0:
-            return self.nets["D_A"](x.N_hat), self.nets["D_B"](x.R_hat)
-        judged_N_hat, inter_A = self._judge_and_contrast("A", x.N_hat, x.N_tilde, positive=x.N, negative=x.R)
-        judged_R_hat, inter_B = self._judge_and_contrast("B", x.R_hat, x.R_tilde, positive=x.R, negative=x.N)
-        losses["inter"] = self.lambda_inter * (inter_A + inter_B)
-        return judged_N_hat, judged_R_hat
+    def _losses_from_discriminators(self, x: TwoBranches) -> dict[str, Tensor]:
+        """The generators' side of eq. 8–9 and inter-CCL (eq. 4–6), from the same passes of the discriminators."""
+        losses: dict[str, Tensor] = {}
+        if self.lambda_inter > 0:
+            judged_N_hat, inter_A = self._judge_and_contrast("A", x.N_hat, x.N_tilde, positive=x.N, negative=x.R)
+            judged_R_hat, inter_B = self._judge_and_contrast("B", x.R_hat, x.R_tilde, positive=x.R, negative=x.N)
+            losses["inter"] = self.lambda_inter * (inter_A + inter_B)
+        elif self.lambda_GAN > 0:
+            judged_N_hat, judged_R_hat = self.nets["D_A"](x.N_hat), self.nets["D_B"](x.R_hat)
+        if self.lambda_GAN > 0:
+            losses["G_A"] = self.lambda_GAN * self.gan.fool(judged_N_hat)
+            losses["G_B"] = self.lambda_GAN * self.gan.fool(judged_R_hat)
+        return losses
 
     def _judge_and_contrast(
         self, domain: str, fake: Tensor, reconstructed: Tensor, *, positive: Tensor, negative: Tensor
@@ -240,8 +243,8 @@ class CCLGANModel(Model):
     def discriminator_losses(self, x: TwoBranches) -> dict[str, Tensor]:
         """Eq. 8–9 from the discriminators' side, halved as in CycleGAN, and inter-CCL if they learn from it."""
         losses = {
-            "D_A": self._discriminator_loss("D_A", x.N, x.N_hat.detach()),
-            "D_B": self._discriminator_loss("D_B", x.R, x.R_hat.detach()),
+            "D_A": self._discriminator_loss("D_A", x.N, self.pool_N.query(x.N_hat)),
+            "D_B": self._discriminator_loss("D_B", x.R, self.pool_R.query(x.R_hat)),
         }
         if self.lambda_inter > 0 and self.inter_updates_D:
             images_A = [x.N_hat.detach(), x.N_tilde.detach(), x.N, x.R]

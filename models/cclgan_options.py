@@ -8,6 +8,7 @@ from models.losses.inter_cycle import INTER_POSITIVES
 from models.losses.intra_cycle import INTRA_NEGATIVES
 from models.networks import SAMPLERS
 from models.networks.semantic import SEMANTIC_ENCODERS
+from util.errors import UserError
 from util.option import Option
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -48,3 +49,17 @@ OPTIONS = (
     Option("clip_model", "ViT-B-32", "CLIP model, one of open_clip's names"),
     Option("clip_pretrained", "openai", "CLIP weights: one of open_clip's tags or a local file"),
 )  # fmt: skip
+
+
+def check_weights(opt: Any) -> None:
+    """Raise :class:`UserError` if the weights leave nothing to train or need images of equally many channels."""
+    if not any((opt.lambda_GAN, opt.lambda_NCE, opt.lambda_intra, opt.lambda_inter, opt.lambda_identity)):
+        raise UserError("all of --lambda_GAN, _NCE, _intra, _inter and _identity are 0, so nothing trains; raise one.")
+    if opt.input_nc == opt.output_nc:
+        return
+    for flag in ("lambda_inter", "lambda_identity"):
+        if getattr(opt, flag) > 0:
+            raise UserError(
+                f"--{flag} needs one number of channels, but --input_nc is {opt.input_nc} and --output_nc is "
+                f"{opt.output_nc}; make them equal or set --{flag} 0."
+            )

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from models.base_model import Batch, Model, Phase, discriminator_from, generator_from
+from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, split_names
+from models.image_pool import ImagePool
 from models.losses import GANLoss, PatchNCELoss
 from models.networks import SAMPLERS, create_sampler, sample_locations
 from models.networks.batching import encode_together, forward_together, generate_together
@@ -83,7 +84,7 @@ class CUTModel(Model):
         self.lambda_GAN, self.lambda_NCE = opt.lambda_GAN, opt.lambda_NCE
         if self.lambda_GAN > 0:
             self.nets["D"] = discriminator_from(opt, opt.output_nc)
-        self.taps = tuple(opt.nce_layers.split(",")) if self.lambda_NCE > 0 else ()
+        self.taps = split_names(opt.nce_layers) if self.lambda_NCE > 0 else ()
         if self.taps:
             self.nets["F"] = create_sampler(
                 opt.netF,
@@ -98,6 +99,8 @@ class CUTModel(Model):
         self.nce_idt = bool(self.taps) and opt.nce_idt and opt.input_nc == opt.output_nc
         self.flip_equivariance = opt.flip_equivariance
         self.num_patches = opt.num_patches
+        self.pool = ImagePool(opt.pool_size)
+        self.state = {"pool": self.pool}
         self.gan = GANLoss(opt.gan_mode)
         self.nce = PatchNCELoss(opt.nce_T, across_batch=opt.nce_includes_all_negatives_from_minibatch)
         generator = Phase("G", ("G", "F") if self.taps else ("G",), self.generator_losses)
@@ -129,7 +132,7 @@ class CUTModel(Model):
 
     def discriminator_losses(self, x: Translation) -> dict[str, Tensor]:
         """Eq. 1, halved."""
-        fake = x.fake_B.detach()
+        fake = self.pool.query(x.fake_B)
         judged_fake, judged_real = forward_together(self.nets["D"], [fake, x.real_B])
         losses = {"D_real": 0.5 * self.gan.real(judged_real), "D_fake": 0.5 * self.gan.fake(judged_fake)}
         if self.gan.mode == "wgangp":

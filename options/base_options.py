@@ -24,10 +24,12 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("plugin", (), "your models or datasets: .py files or module names, with commas or repeated", name_list),
     Option("model", "cclgan", "the method", architecture=True),
     Option("epoch", "latest", "which checkpoint to load: latest, or an epoch's number", label),
-    Option("gpu_ids", "auto", "0 or 0,1,... for GPUs, -1 for the CPU, auto for GPU 0 if there is one", device_ids),
-    Option("precision", "fp32", "arithmetic of the networks; auto is bf16 where the device has it", choices=PRECISIONS),
+    Option("gpu_ids", "auto", "a GPU's number, -1 for the CPU, auto for GPU 0 if there is one", device_ids),
+    Option(
+        "precision", "fp32", "arithmetic of the networks; auto: bf16 where clearly faster", choices=PRECISIONS
+    ),
     Option("seed", 0, "start of every random number: the same seed gives the same run", minimum=0),
-    Option("verbose", False, "say more, and print the networks"),
+    Option("verbose", False, "say more"),
 )
 
 NETWORK_OPTIONS: tuple[Option, ...] = (

@@ -28,7 +28,7 @@ def save_options(opt: argparse.Namespace, path: str | Path) -> None:
     path = Path(path)
     values = {name: value for name, value in vars(opt).items() if name not in NOT_SAVED}
     command = "".join(char if char.isprintable() else " " for char in getattr(opt, "command", ""))
-    text = f"# {command}\n# Usable as --config {path.name}\n{yaml.safe_dump(values, allow_unicode=True)}"
+    text = f"# {command}\n# Usable with train.py --config {path.name}\n{yaml.safe_dump(values, allow_unicode=True)}"
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

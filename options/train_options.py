@@ -30,7 +30,7 @@ DISPLAY_OPTIONS: tuple[Option, ...] = (
     Option("print_freq", 100, "images between two lines of losses", minimum=1),
     Option("display_freq", 400, "images between two pictures in Visdom", minimum=1),
     Option("display_ncols", 4, "pictures in a row in Visdom; 0 = each in a window of its own", minimum=0),
-    Option("display_id", 1, "first Visdom window; 0 = no Visdom"),
+    Option("display_id", 1, "0 = no Visdom"),
     Option("display_server", "http://localhost", "address of the Visdom server"),
     Option("display_port", 8097, "port of the Visdom server", port_number),
     Option("display_env", None, "Visdom environment; the run's name if not given"),

@@ -300,6 +300,44 @@ def test_each_generator_passes_as_few_images_as_the_method_has(identity: float, 
     assert seen == {"G_A": images_per_generator, "G_B": images_per_generator}
 
 
+def test_without_adversarial_loss_no_discriminator_is_trained() -> None:
+    assert [phase.name for phase in build(lambda_GAN=0.0).phases] == ["G"]
+    assert {"D_A", "D_B"} <= build(lambda_GAN=0.0).nets.keys(), "inter-CCL needs their features"
+    assert not {"D_A", "D_B"} & build(lambda_GAN=0.0, lambda_inter=0.0).nets.keys()
+
+
+def test_all_weights_zero_is_refused() -> None:
+    weights = ("lambda_GAN", "lambda_NCE", "lambda_intra", "lambda_inter", "lambda_identity")
+    with pytest.raises(UserError, match="nothing trains"):
+        build(**dict.fromkeys(weights, 0.0))
+
+
+def test_domains_of_different_channels_need_the_terms_between_them_off() -> None:
+    with pytest.raises(UserError, match="--lambda_inter"):
+        build(input_nc=1)
+    model = build(input_nc=1, lambda_inter=0.0, lambda_identity=0.0)
+    batch = images()
+    batch["A"] = batch["A"][:, :1]
+    assert shared_gradients(model, batch, phase=0)
+
+
+def test_a_step_in_bfloat16_runs_and_stays_near_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = build()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        wanted = exact.generator_losses(exact.forward(images()))  # type: ignore[arg-type]
+    model = build()
+    for network in (*model.nets.values(), *model.frozen.values()):
+        network.float()
+    torch.manual_seed(5)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        half = {key: value.float() for key, value in images().items()}
+        found = model.generator_losses(model.forward(half))  # type: ignore[arg-type]
+    for name, value in wanted.items():
+        assert found[name].dtype == torch.float32
+        assert found[name].item() == pytest.approx(value.item(), rel=0.1), name
+
+
 def test_inter_contrast_needs_a_discriminator_with_layers() -> None:
     with pytest.raises(UserError, match="--netD pixel"):
         build(netD="pixel")

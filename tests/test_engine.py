@@ -24,6 +24,8 @@ class Phase(NamedTuple):
 class TwoPhases:
     """First trains a on a·b·x, then b on the same product."""
 
+    inference_nets = ("b",)
+
     def __init__(self) -> None:
         self.nets: dict[str, Any] = {"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)}
         nn.init.constant_(self.nets["a"].weight, 2.0)
@@ -66,8 +68,13 @@ def test_each_phase_updates_its_own_networks_with_adams_first_step() -> None:
 
 def test_the_second_phase_sees_what_the_first_has_learnt() -> None:
     model = TwoPhases()
-    losses, _ = make_stepper(model).step(BATCH, 0)
-    assert losses["product"].item() == pytest.approx(1.9 * 3.0)
+    result = make_stepper(model).step(BATCH, 0)
+    assert result.losses["product"].item() == pytest.approx(1.9 * 3.0)
+
+
+def test_only_the_losses_of_networks_that_testing_needs_are_watched() -> None:
+    result = make_stepper(TwoPhases()).step(BATCH, 0)
+    assert result.watched.item() == pytest.approx(1.9 * 3.0)  # the second phase, which trains b
 
 
 def test_a_steps_random_numbers_depend_on_seed_and_position_alone() -> None:
@@ -86,8 +93,8 @@ def test_a_steps_random_numbers_depend_on_seed_and_position_alone() -> None:
 
 def test_visuals_are_made_only_when_wanted() -> None:
     stepper = make_stepper(TwoPhases())
-    assert stepper.step(BATCH, 0)[1] == {}
-    assert list(stepper.step(BATCH, 0, want_visuals=True)[1]) == ["real_A"]
+    assert stepper.step(BATCH, 0).visuals == {}
+    assert list(stepper.step(BATCH, 0, want_visuals=True).visuals) == ["real_A"]
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_a_saved_file_is_sorted_and_tells_the_command_line() -> None:
     save_options(Options({"lr": 1.0, "beta": 2}, command="python train.py --name 'a b'"), "deep/o.yaml")
     assert Path("deep/o.yaml").read_text(encoding="utf-8").splitlines() == [
         "# python train.py --name 'a b'",
-        "# Usable as --config o.yaml",
+        "# Usable with train.py --config o.yaml",
         "beta: 2",
         "lr: 1.0",
     ]

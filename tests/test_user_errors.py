@@ -125,6 +125,10 @@ def test_a_layer_that_does_not_exist(train) -> None:
     assert "down9" in message
 
 
+def test_training_on_one_domain(train) -> None:
+    assert "--dataset_mode single" in train("--dataset_mode", "single")
+
+
 def test_all_losses_off(train) -> None:
     assert "--lambda_GAN" in train("--lambda_GAN", "0", "--lambda_NCE", "0")
 
@@ -147,7 +151,9 @@ def test_a_clip_model_that_does_not_exist(train) -> None:
     assert "--clip_model ViT-Z" in train("--semantic_encoder", "clip", "--clip_model", "ViT-Z", model="cclgan")
 
 
-def test_an_output_folder_that_cannot_be_made(tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_folder_that_cannot_be_made(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("in the way")
     where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "file")]
     assert train_program.main([*where, *small_model_flags("cut")]) == 2
@@ -187,6 +193,19 @@ def test_continuing_a_run_that_does_not_exist(train) -> None:
     assert "run" in train("--continue_train")
 
 
+def test_continuing_from_another_epoch_than_the_run_is_at(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]
+    flags = [*small_model_flags("cut"), "--n_epochs", "1", "--n_epochs_decay", "1", "--no_html"]
+    assert train_program.main([*where, *flags, "--save_epoch_freq", "1"]) == 0
+    losses = (tmp_path / "checkpoints" / "run" / "losses.csv").read_bytes()
+    capsys.readouterr()
+    assert train_program.main([*where, *flags, "--continue_train", "--epoch", "1"]) == 2
+    assert "--epoch 1" in sentence(capsys)
+    assert (tmp_path / "checkpoints" / "run" / "losses.csv").read_bytes() == losses
+
+
 def test_a_damaged_training_state(tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]
     flags = [*small_model_flags("cut"), "--n_epochs", "1", "--n_epochs_decay", "0", "--no_html"]
@@ -205,4 +224,3 @@ def test_the_programs_themselves_exit_with_2_and_no_traceback(program: str, tmp_
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-

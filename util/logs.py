@@ -14,7 +14,7 @@ class _Sentence(logging.Formatter):
         return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
 
 
-def set_up_logging(*, verbose: bool) -> None:
+def set_up_logging(*, verbose: bool = False) -> None:
     """Log to standard error: our own messages from INFO (DEBUG if ``verbose``), other packages' from WARNING."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Sentence("%(message)s"))

@@ -21,7 +21,8 @@ def load_clip(model: str, pretrained: str) -> tuple[Any, dict[str, Any]]:
 
     Args:
         model: one of open_clip's model names.
-        pretrained: one of the model's tags, or a local weights file.
+        pretrained: one of the model's tags, or a local weights file (for OpenAI's weights choose a model whose
+            name ends in ``-quickgelu``: a file does not tell which activation it was trained with).
 
     Raises:
         UserError: unknown names, or weights that can neither be read nor downloaded; never random weights.
@@ -31,18 +32,22 @@ def load_clip(model: str, pretrained: str) -> tuple[Any, dict[str, Any]]:
     known = open_clip.list_models()
     if model not in known:
         raise UserError(f"--clip_model {model}: open_clip has no such model{did_you_mean(model, known)}.")
-    if not Path(pretrained).is_file():
-        _check_tag(model, pretrained)
+    settings = {} if Path(pretrained).is_file() else _tag_settings(model, pretrained)
+    # OpenAI trained with an approximation of GELU; open_clip builds the exact one unless told.
+    quick_gelu = bool(settings.get("quick_gelu"))
     try:
         with _silence():
-            clip = open_clip.create_model(model, pretrained=pretrained, device="cpu")
+            clip = open_clip.create_model(model, pretrained=pretrained, device="cpu", force_quick_gelu=quick_gelu)
     except Exception as reason:  # open_clip raises many types: network, hub, wrong file
         raise UserError(_no_weights(model, pretrained, f"loading them raised {type(reason).__name__}")) from reason
     return clip, open_clip.get_model_preprocess_cfg(clip)
 
 
-def _check_tag(model: str, tag: str) -> None:
-    """Whether the tag exists and its weights are here or can be fetched, without a minute of retries."""
+def _tag_settings(model: str, tag: str) -> dict[str, Any]:
+    """What open_clip knows of a tag, after a look whether its weights are here or can be fetched.
+
+    The look takes seconds where the download itself would retry for a minute.
+    """
     import open_clip
 
     tags = open_clip.list_pretrained_tags_by_model(model)
@@ -51,9 +56,11 @@ def _check_tag(model: str, tag: str) -> None:
             f"--clip_pretrained {tag}: neither a file nor a tag of {model}{did_you_mean(tag, tags)}; "
             f"its tags are {', '.join(tags)}."
         )
-    repository = str(open_clip.get_pretrained_cfg(model, tag).get("hf_hub", "")).strip("/")
+    settings: dict[str, Any] = open_clip.get_pretrained_cfg(model, tag)
+    repository = str(settings.get("hf_hub", "")).strip("/")
     if repository and not _is_cached(repository) and not _hub_answers():
         raise UserError(_no_weights(model, tag, "they are not on this machine and the model hub does not answer"))
+    return settings
 
 
 def _is_cached(repository: str) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.networks.clip import load_clip
 from util.errors import UserError
+from util.numerics import at_least_float32
 
 # Means and standard deviations belong to the weights they were trained with.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -48,6 +49,7 @@ class SemanticEncoder(nn.Module):
         del mode
         return super().train(False)
 
+    @at_least_float32
     def preprocess(self, images: Tensor) -> Tensor:
         """[-1, 1] → what the backbone was trained on."""
         unit = (images + 1) / 2

@@ -129,4 +129,3 @@ def _mismatch(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]) 
         for flag in differing
     )
     return f"{path} is of another architecture: {details}; change the options to fit the file."
-

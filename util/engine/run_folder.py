@@ -25,12 +25,16 @@ _FORMAT = 1
 
 @dataclass
 class Position:
-    """Where a training stands: the epoch (from 1), what is done of it, and of everything."""
+    """Where a training stands: the epoch (from 1), what is done of it, and of everything.
+
+    ``watched_loss`` is the sum over this epoch's batches that ``--lr_policy plateau`` looks at.
+    """
 
     epoch: int = 1
     batches_in_epoch: int = 0
     images_in_epoch: int = 0
     total_images: int = 0
+    watched_loss: float = 0.0
 
     def advance(self, images: int) -> None:
         """Count one batch."""
@@ -42,6 +46,7 @@ class Position:
         """Begin the next epoch."""
         self.epoch += 1
         self.batches_in_epoch = self.images_in_epoch = 0
+        self.watched_loss = 0.0
 
 
 class RunFolder:

@@ -18,8 +18,8 @@ class Schedule:
     * ``linear``: constant for ``n_epochs``, then down to (almost) 0 over ``n_epochs_decay``;
     * ``step``: × 0.1 every ``decay_iters`` epochs;
     * ``cosine``: half a cosine over all epochs;
-    * ``plateau``: × 0.2 when the mean of the generators' losses has not fallen by 1 % for five epochs
-      (CycleGAN's own code feeds this policy a constant).
+    * ``plateau``: × 0.2 when the epoch's mean of the losses that train the derainer has not fallen by 1 % for
+      five epochs (CycleGAN's own code feeds this policy a constant).
     """
 
     def __init__(self, policy: str, base: float, n_epochs: int, n_epochs_decay: int, decay_iters: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +26,19 @@ class PhaseLike(Protocol):
     def losses(self) -> Callable[[Any], dict[str, Tensor]]: ...
 
 
+@dataclass(frozen=True)
+class StepResult:
+    """What a training step gives back.
+
+    ``losses`` are the weighted terms by name and ``watched`` is the sum of those that train the networks which
+    testing needs (detached scalars, on the device); ``visuals`` are images to look at by label, if wanted.
+    """
+
+    losses: dict[str, Tensor]
+    watched: Tensor
+    visuals: dict[str, Tensor]
+
+
 class Trainable(Protocol):
     """What the engine needs of a model; see ``models.base_model.Model``."""
 
@@ -32,6 +46,8 @@ class Trainable(Protocol):
     frozen: dict[str, nn.Module]
     state: dict[str, Any]
 
+    @property
+    def inference_nets(self) -> tuple[str, ...]: ...
     @property
     def phases(self) -> Iterable[PhaseLike]: ...
     def forward(self, batch: Any) -> Any: ...
@@ -76,14 +92,8 @@ class Stepper:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
 
-    def step(
-        self, batch: Mapping[str, Any], images_seen: int, *, want_visuals: bool = False
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Train on one batch.
-
-        Returns:
-            (weighted loss terms as detached scalars, images to look at by label or an empty dict).
-        """
+    def step(self, batch: Mapping[str, Any], images_seen: int, *, want_visuals: bool = False) -> StepResult:
+        """Train on one batch, the ``images_seen``-th of the run."""
         torch.manual_seed(self.seed * _SEED_STRIDE + images_seen)
         on_device = {
             key: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
@@ -93,11 +103,14 @@ class Stepper:
         with autocast(self.precision, self.device):
             passed = self.model.forward(on_device)
         losses: dict[str, Tensor] = {}
+        watched = torch.zeros((), device=self.device)
         for phase in self.model.phases:
-            terms = self._update(phase, passed)
-            losses.update({name: term.detach() for name, term in terms.items()})
+            terms = {name: term.detach() for name, term in self._update(phase, passed).items()}
+            losses.update(terms)
+            if set(phase.trains) & set(self.model.inference_nets):
+                watched = watched + torch.stack(list(terms.values())).sum()
         visuals = self.model.visuals(passed) if want_visuals else {}
-        return losses, {label: image.detach() for label, image in visuals.items()}
+        return StepResult(losses, watched, {label: image.detach() for label, image in visuals.items()})
 
     def _update(self, phase: PhaseLike, passed: Any) -> dict[str, Tensor]:
         self._let_learn(phase.trains)

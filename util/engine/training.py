@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from util.engine.interrupt import Interrupt
 from util.engine.run_folder import LATEST, Position, RunFolder
@@ -69,6 +68,7 @@ class Training:
         self.stepper, self.schedule, self.loader = stepper, schedule, loader
         self.run_folder, self.audience, self.every = run, audience, every
         self._seconds_per_image: float | None = None
+        self._watched = torch.zeros(())  # stays on the device, so that no step waits for it
 
     def run(self, position: Position) -> bool:
         """Train until the end (True) or until the user interrupts, after saving (False)."""
@@ -90,7 +90,7 @@ class Training:
         learning_rate = self.schedule.learning_rate(position.epoch)
         self.stepper.set_learning_rate(learning_rate)
         batches = self.loader.epoch(position.epoch, position.batches_in_epoch)
-        loss_sum, steps = torch.zeros(()), 0
+        self._watched = torch.tensor(position.watched_loss, device=self.stepper.device)
         with EpochBar(
             position.epoch,
             self.schedule.total_epochs,
@@ -99,38 +99,35 @@ class Training:
             seconds_per_image_hint=self._seconds_per_image,
         ) as bar:
             for batch, data_seconds in _timed(batches):
-                losses = self._step(batch, data_seconds, position, bar)
-                loss_sum, steps = loss_sum + torch.stack(list(losses.values())).sum().cpu(), steps + 1
+                self._step(batch, data_seconds, position, bar)
                 if interrupt.requested:
                     return
             if bar.images_per_second > 0:
                 self._seconds_per_image = 1 / bar.images_per_second
-        self.schedule.end_epoch(loss_sum.item() / max(steps, 1))
+        self.schedule.end_epoch(self._watched.item() / max(position.batches_in_epoch, 1))
 
-    def _step(
-        self, batch: Mapping[str, Any], data_seconds: float, position: Position, bar: EpochBar
-    ) -> dict[str, Tensor]:
+    def _step(self, batch: Mapping[str, Any], data_seconds: float, position: Position, bar: EpochBar) -> None:
         images = len(batch["A"])
         before, after = position.total_images, position.total_images + images
         is_last = self._is_last(position, images)
         live = crossed(before, after, self.every.display_freq) or is_last
         page = crossed(before, after, self.every.update_html_freq) or is_last
         started = time.perf_counter()
-        losses, visuals = self.stepper.step(batch, before, want_visuals=live or page)
+        result = self.stepper.step(batch, before, want_visuals=live or page)
+        self._watched += result.watched
         position.advance(images)
         bar.update(images=images, data_seconds=data_seconds, step_seconds=time.perf_counter() - started)
         progress = self._progress(position, bar)
         if crossed(before, after, self.every.print_freq) or is_last:
-            values = {name: loss.item() for name, loss in losses.items()}
+            values = {name: loss.item() for name, loss in result.losses.items()}
             bar.show(values)
             self.audience.everyone.scalars(progress, values)
-        if visuals:
-            pictures = {label: np.asarray(to_uint8(image[0])) for label, image in visuals.items()}
+        if result.visuals:
+            pictures = {label: np.asarray(to_uint8(image[0])) for label, image in result.visuals.items()}
             for group in (self.audience.live,) * live + (self.audience.page,) * page:
                 group.images(progress, pictures)
         if crossed(before, after, self.every.save_latest_freq):
             self._save(f"iter_{after}" if self.every.save_by_iter else LATEST, position)
-        return losses
 
     def _is_last(self, position: Position, images: int) -> bool:
         """Whether this batch ends the training."""
@@ -150,6 +147,7 @@ class Training:
         )
 
     def _save(self, tag: str, position: Position) -> None:
+        position.watched_loss = self._watched.item() if position.batches_in_epoch else 0.0
         self.run_folder.save(tag, self.stepper, self.schedule, position)
 
 
