@@ -55,14 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     )
     schedule = Schedule(opt.lr_policy, opt.lr, opt.n_epochs, opt.n_epochs_decay, opt.lr_decay_iters)
     run = RunFolder(Path(opt.checkpoints_dir) / opt.name)
-    position = restore(opt, run, stepper, schedule) if opt.continue_train else Position(epoch=opt.epoch_count)
+    resumed = opt.continue_train and opt.epoch == LATEST and run.state_file.is_file()
+    if resumed:
+        position = run.load_state(stepper, schedule, describe_state)
+        logger.info("continuing %s: epoch %d, after %d images in all", run.path, position.epoch, position.total_images)
+    else:
+        position = Position(epoch=opt.epoch_count)
+        if opt.continue_train:
+            load_networks_alone(opt, run, stepper)
     if position.epoch > schedule.total_epochs:
         logger.info("%s is finished; a larger --n_epochs or --n_epochs_decay trains longer", run.path)
         return None
     run.create(fresh=not opt.continue_train)
     save_options(opt, run.options_file)
 
-    audience = gather_audience(opt, run, position, {**LABEL_WORDS, **model.headings})
+    audience = gather_audience(opt, run, position.total_images if resumed else None, {**LABEL_WORDS, **model.headings})
     try:
         finished = Training(stepper, schedule, loader, run, audience, frequencies(opt)).run(position)
     finally:
@@ -74,12 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     return None
 
 
-def restore(opt: Options, run: RunFolder, stepper: Stepper, schedule: Schedule) -> Position:
-    """Go on from the run's training state or, without one, from the networks of ``--epoch``."""
-    if opt.epoch == LATEST and run.state_file.is_file():
-        position = run.load_state(stepper, schedule)
-        logger.info("continuing %s: epoch %d, after %d images in all", run.path, position.epoch, position.total_images)
-        return position
+def load_networks_alone(opt: Options, run: RunFolder, stepper: Stepper) -> None:
+    """Go on from the networks of ``--epoch`` where there is no training state, as with other projects' weights."""
     if run.state_file.is_file():
         raise UserError(
             f"--epoch {opt.epoch}: {run.path} goes on from its training state only; to start from epoch {opt.epoch}, "
@@ -90,12 +93,14 @@ def restore(opt: Options, run: RunFolder, stepper: Stepper, schedule: Schedule) 
         "%s: only the networks of '%s' are loaded; optimizers start fresh at epoch %d",
         *(run.path, opt.epoch, opt.epoch_count),
     )
-    return Position(epoch=opt.epoch_count)
 
 
-def gather_audience(opt: Options, run: RunFolder, position: Position, words: Mapping[str, str]) -> Audience:
-    """Everything that wants to hear of the training; ``words`` are headings for the images' labels."""
-    resumed_at = position.total_images if opt.continue_train else None
+def gather_audience(opt: Options, run: RunFolder, resumed_at: int | None, words: Mapping[str, str]) -> Audience:
+    """Everything that wants to hear of the training.
+
+    ``resumed_at`` is the number of images after which a run goes on, None for a new one; ``words`` are headings
+    for the images' labels.
+    """
     files = LossFiles(run.path, resumed_at)
     pages = [] if opt.no_html else [WebPage(run.path, opt.name, resumed_at, words)]
     visdom = None
@@ -105,7 +110,7 @@ def gather_audience(opt: Options, run: RunFolder, position: Position, words: Map
             opt.display_port,
             opt.display_env or opt.name,
             opt.display_ncols,
-            losses_csv=run.path / CSV_NAME if opt.continue_train else None,
+            losses_csv=None if resumed_at is None else run.path / CSV_NAME,
             words=words,
         )
     live = [] if visdom is None else [visdom]

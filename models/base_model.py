@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypedDict
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.networks import Discriminator, Generator, create_discriminator, create_generator
 from util.errors import UserError
@@ -93,9 +91,27 @@ class Model(ABC):
         """Translate images of the source domain: [N, C, H, W] in [-1, 1] → the same size."""
 
 
-def split_names(text: str) -> tuple[str, ...]:
-    """``"a, b"`` → ``("a", "b")``."""
-    return tuple(name.strip() for name in text.split(","))
+def taps_from(flag: str, text: str, network: Any) -> tuple[str, ...]:
+    """Names of taps of ``network`` from an option's text.
+
+    Raises:
+        UserError: a tap that the network does not have; the message names the flag.
+    """
+    taps = tuple(name.strip() for name in text.split(","))
+    try:
+        network.check_taps(taps)
+    except UserError as error:
+        raise UserError(f"--{flag} {text}: {error}") from error
+    return taps
+
+
+def need_equal_channels(opt: Any, what: str, way_out: str) -> None:
+    """Raise :class:`UserError` unless source and target have equally many channels."""
+    if opt.input_nc != opt.output_nc:
+        raise UserError(
+            f"{what} needs one number of channels, but --input_nc is {opt.input_nc} and --output_nc is "
+            f"{opt.output_nc}; make them equal or use {way_out}."
+        )
 
 
 def generator_from(opt: Any, input_nc: int, output_nc: int) -> Generator:
@@ -104,11 +120,8 @@ def generator_from(opt: Any, input_nc: int, output_nc: int) -> Generator:
     Raises:
         UserError: ``--residual`` with different numbers of channels.
     """
-    if opt.residual and input_nc != output_nc:
-        raise UserError(
-            f"--residual adds the input to the output, but --input_nc is {opt.input_nc} and --output_nc is "
-            f"{opt.output_nc}; make them equal or leave --residual out."
-        )
+    if opt.residual:
+        need_equal_channels(opt, "--residual", "--residual false")
     return create_generator(
         opt.netG,
         input_nc,
@@ -140,17 +153,9 @@ def discriminator_from(opt: Any, input_nc: int) -> Discriminator:
         init_type=opt.init_type,
         init_gain=opt.init_gain,
     )
-    if "crop" in opt.preprocess:
-        _check_crop(discriminator, input_nc, opt.crop_size)
-    return discriminator
-
-
-def _check_crop(discriminator: nn.Module, channels: int, crop_size: int) -> None:
-    """Try the crop's shape on the meta device, where nothing is computed."""
-    try:
-        copy.deepcopy(discriminator).to("meta")(torch.empty(1, channels, crop_size, crop_size, device="meta"))
-    except (RuntimeError, ValueError) as reason:
+    if "crop" in opt.preprocess and opt.crop_size < discriminator.smallest:
         raise UserError(
-            f"--crop_size {crop_size} is too small for the discriminator's layers; "
+            f"--crop_size {opt.crop_size} is too small for the discriminator, which needs {discriminator.smallest}; "
             f"use a larger crop, a smaller --n_layers_D with --netD n_layers, or --netD pixel."
-        ) from reason
+        )
+    return discriminator

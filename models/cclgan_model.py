@@ -19,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, split_names
+from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, taps_from
 from models.cclgan_options import OPTIONS, PRESETS, check_weights
 from models.image_pool import ImagePool
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
 from models.networks import create_sampler, sample_locations
 from models.networks.batching import encode_together, forward_together, generate_together
+from models.networks.patch_sampler import common_region
 from models.networks.patchgan import PatchDiscriminator
 from models.networks.semantic import create_semantic_encoder
 from util.errors import UserError
@@ -89,7 +90,7 @@ class CCLGANModel(Model):
     def _build_lcl(self, opt: Any) -> None:
         """Location contrastive learning; weight 0 means that nothing of it exists."""
         self.lambda_LCL = opt.lambda_NCE
-        self.lcl_taps = split_names(opt.nce_layers) if self.lambda_LCL > 0 else ()
+        self.lcl_taps = taps_from("nce_layers", opt.nce_layers, self.nets["G_A"]) if self.lambda_LCL > 0 else ()
         if not self.lcl_taps:
             return
         self.lcl_reconstructions = opt.lcl_terms == 4
@@ -127,10 +128,10 @@ class CCLGANModel(Model):
         self.inter = InterCycleContrast(opt.inter_gamma, opt.inter_positives)
         self.inter_patches = opt.inter_patches
         self.inter_updates_D = opt.inter_updates_D
-        self.inter_taps = split_names(opt.inter_layers)
         for head, discriminator, channels in (("P_A", "D_A", opt.output_nc), ("P_B", "D_B", opt.input_nc)):
             if not isinstance(self.nets[discriminator], PatchDiscriminator):
                 raise UserError(f"--netD {opt.netD} has no layers for inter-CCL; use basic or --lambda_inter 0.")
+            self.inter_taps = taps_from("inter_layers", opt.inter_layers, self.nets[discriminator])
             self.nets[head] = create_sampler(
                 "mlp_sample",
                 self.nets[discriminator],
@@ -205,8 +206,9 @@ class CCLGANModel(Model):
 
     def _contrast(self, domain: str, *features: Features) -> Tensor:
         """Eq. 4 on D's features of the generated, the reconstructed, the positive and the negative image."""
-        locations = sample_locations(features[0], self.inter_patches)
-        return self.inter(*(self.nets[f"P_{domain}"](feature, locations) for feature in features))
+        aligned = common_region(features)  # R and N may differ in size; a location is one in all images
+        locations = sample_locations(aligned[0], self.inter_patches)
+        return self.inter(*(self.nets[f"P_{domain}"](feature, locations) for feature in aligned))
 
     def lcl_loss(self, x: TwoBranches) -> Tensor:
         """Eq. 7, mean over its terms: keys and queries are features of passes that are made anyway."""

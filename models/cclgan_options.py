@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.base_model import need_equal_channels
 from models.losses.inter_cycle import INTER_POSITIVES
 from models.losses.intra_cycle import INTRA_NEGATIVES
 from models.networks import SAMPLERS
@@ -52,14 +53,13 @@ OPTIONS = (
 
 
 def check_weights(opt: Any) -> None:
-    """Raise :class:`UserError` if the weights leave nothing to train or need images of equally many channels."""
+    """Raise :class:`UserError` if the weights leave nothing to train or contradict other options."""
     if not any((opt.lambda_GAN, opt.lambda_NCE, opt.lambda_intra, opt.lambda_inter, opt.lambda_identity)):
         raise UserError("all of --lambda_GAN, _NCE, _intra, _inter and _identity are 0, so nothing trains; raise one.")
-    if opt.input_nc == opt.output_nc:
-        return
-    for flag in ("lambda_inter", "lambda_identity"):
-        if getattr(opt, flag) > 0:
-            raise UserError(
-                f"--{flag} needs one number of channels, but --input_nc is {opt.input_nc} and --output_nc is "
-                f"{opt.output_nc}; make them equal or set --{flag} 0."
-            )
+    for flag in ("--lambda_inter", "--lambda_identity"):
+        if getattr(opt, flag.removeprefix("--")) > 0:
+            need_equal_channels(opt, flag, f"{flag} 0")
+    if opt.lambda_intra > 0 and opt.intra_negatives == "fake" and opt.intra_beta == 0:
+        raise UserError("--intra_beta 0 leaves --intra_negatives fake without a negative; raise it.")
+    if opt.lambda_inter > 0 and opt.inter_positives == "fake" and opt.inter_gamma == 0:
+        raise UserError("--inter_gamma 0 leaves --inter_positives fake without a positive; raise it.")

@@ -13,7 +13,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, split_names
+from models.base_model import (
+    Batch,
+    Model,
+    Phase,
+    discriminator_from,
+    generator_from,
+    need_equal_channels,
+    taps_from,
+)
 from models.image_pool import ImagePool
 from models.losses import GANLoss, PatchNCELoss
 from models.networks import SAMPLERS, create_sampler, sample_locations
@@ -84,7 +92,7 @@ class CUTModel(Model):
         self.lambda_GAN, self.lambda_NCE = opt.lambda_GAN, opt.lambda_NCE
         if self.lambda_GAN > 0:
             self.nets["D"] = discriminator_from(opt, opt.output_nc)
-        self.taps = split_names(opt.nce_layers) if self.lambda_NCE > 0 else ()
+        self.taps = taps_from("nce_layers", opt.nce_layers, self.nets["G"]) if self.lambda_NCE > 0 else ()
         if self.taps:
             self.nets["F"] = create_sampler(
                 opt.netF,
@@ -95,8 +103,9 @@ class CUTModel(Model):
                 init_type=opt.init_type,
                 init_gain=opt.init_gain,
             )
-        # The identity term passes real_B through G, which expects images of A's channels.
-        self.nce_idt = bool(self.taps) and opt.nce_idt and opt.input_nc == opt.output_nc
+        self.nce_idt = bool(self.taps) and opt.nce_idt
+        if self.nce_idt:
+            need_equal_channels(opt, "--nce_idt", "--nce_idt false")
         self.flip_equivariance = opt.flip_equivariance
         self.num_patches = opt.num_patches
         self.pool = ImagePool(opt.pool_size)

@@ -13,7 +13,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base_model import Batch, Model, Phase, discriminator_from, generator_from
+from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, need_equal_channels
 from models.image_pool import ImagePool
 from models.losses import GANLoss
 from models.networks.batching import forward_together, generate_together
@@ -68,7 +68,9 @@ class CycleGANModel(Model):
         self.state = {"pool_B": self.pool_B, "pool_A": self.pool_A}
         self.gan = GANLoss(opt.gan_mode)
         self.lambda_A, self.lambda_B = opt.lambda_A, opt.lambda_B
-        self.lambda_identity = opt.lambda_identity if opt.input_nc == opt.output_nc else 0.0
+        self.lambda_identity = opt.lambda_identity
+        if self.lambda_identity > 0:
+            need_equal_channels(opt, "--lambda_identity", "--lambda_identity 0")
         self.phases = (
             Phase("G", ("G_A", "G_B"), self.generator_losses),
             Phase("D", ("D_A", "D_B"), self.discriminator_losses),

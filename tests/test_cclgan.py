@@ -346,3 +346,9 @@ def test_inter_contrast_needs_a_discriminator_with_layers() -> None:
 def test_testing_builds_only_the_derainer() -> None:
     options = {**NETWORKS, **{option.name: option.default for option in OPTIONS}}
     assert set(CCLGANModel(SimpleNamespace(**options), training=False).nets) == {"G_A"}
+
+
+def test_rainy_and_rain_free_images_may_differ_in_size() -> None:
+    batch = images()
+    batch["B"] = batch["B"][:, :, :28, :24]
+    assert shared_gradients(build(), batch, phase=0)

@@ -226,3 +226,40 @@ def test_a_fresh_start_keeps_the_earlier_run(work: Workplace) -> None:
     assert work.train(*flags, "--seed", "5") == 0
     assert (work.run("run.1") / "latest_net_G.pth").read_bytes() == first
     assert (work.run() / "latest_net_G.pth").read_bytes() != first
+
+
+def test_continuing_with_another_batch_size_begins_the_epoch_anew(
+    work: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*small_model_flags("cut"), "--no_html", "--max_dataset_size", "4", "--n_epochs", "1"]
+    assert work.train(*flags, "--n_epochs_decay", "1", "--save_latest_freq", "3", "--save_epoch_freq", "9") == 0
+    state = torch.load(work.run() / "training_state.pth", weights_only=True)
+    state["position"] |= {"epoch": 2, "images_in_epoch": 3, "total_images": 7}
+    torch.save(state, work.run() / "training_state.pth")
+    assert work.train("--continue_train", "--batch_size", "2", "--display_id", "0") == 0
+    assert "epoch 2 begins anew" in capsys.readouterr().err
+
+
+def test_betas_of_the_command_line_win_over_those_of_the_state(work: Workplace) -> None:
+    flags = [*small_model_flags("cut"), "--no_html", "--max_dataset_size", "1", "--n_epochs_decay", "0"]
+    assert work.train(*flags, "--n_epochs", "1") == 0
+    assert work.train("--continue_train", "--display_id", "0", "--n_epochs", "2", "--beta1", "0.9") == 0
+    state = torch.load(work.run() / "training_state.pth", weights_only=True)
+    assert state["optimizers"]["G"]["param_groups"][0]["betas"][0] == 0.9
+
+
+def test_weights_put_there_by_hand_are_moved_aside_not_overwritten(work: Workplace) -> None:
+    work.run().mkdir(parents=True)
+    (work.run() / "latest_net_G.pth").write_bytes(b"precious")
+    assert work.train(*small_model_flags("cut"), *ONE_EPOCH, "--no_html", "--max_dataset_size", "1") == 0
+    assert (work.run("run.1") / "latest_net_G.pth").read_bytes() == b"precious"
+
+
+def test_networks_without_a_training_state_start_new_counters(work: Workplace) -> None:
+    flags = [*small_model_flags("cut"), *ONE_EPOCH, "--no_html", "--max_dataset_size", "1"]
+    assert work.train(*flags) == 0
+    before = (work.run() / "losses.csv").read_text()
+    (work.run() / "training_state.pth").unlink()
+    assert work.train("--continue_train", "--display_id", "0") == 0
+    assert (work.run() / "losses.previous.csv").read_text() == before
+    assert [row["total_images"] for row in work.losses()] == ["1"]

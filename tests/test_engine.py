@@ -113,12 +113,27 @@ def test_every_n_images_holds_for_any_batch_size(before: int, after: int, every:
 
 
 def test_position_counts_images_and_starts_epochs_anew() -> None:
-    position = Position()
+    position = Position(images_per_epoch=5)
     position.advance(3)
     position.advance(2)
-    assert position == Position(epoch=1, batches_in_epoch=2, images_in_epoch=5, total_images=5)
+    assert (position.epoch, position.images_in_epoch, position.total_images) == (1, 5, 5)
     position.next_epoch()
-    assert position == Position(epoch=2, batches_in_epoch=0, images_in_epoch=0, total_images=5)
+    assert (position.epoch, position.images_in_epoch, position.total_images) == (2, 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("images_in_epoch", "batch_size", "images_per_epoch", "first_batch"),
+    [(0, 3, 10, 0), (6, 3, 10, 2), (6, 2, 10, 3), (10, 3, 10, 4), (6, 4, 10, 0), (6, 3, 12, 0)],
+    ids=["new", "same", "other batch size that fits", "ended", "batch size that does not fit", "other data"],
+)
+def test_an_epoch_goes_on_only_if_it_is_made_of_the_same_batches(
+    images_in_epoch: int, batch_size: int, images_per_epoch: int, first_batch: int
+) -> None:
+    position = Position(images_in_epoch=images_in_epoch, images_per_epoch=10, total_images=30)
+    assert position.first_batch(batch_size, images_per_epoch) == first_batch
+    assert position.images_per_epoch == images_per_epoch
+    if first_batch == 0:
+        assert position.images_in_epoch == 0
 
 
 def test_no_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -535,3 +535,15 @@ def test_blur_up_is_bilinear_interpolation() -> None:
     x = images(2, (5, 7), dtype=torch.float64)
     expected = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     torch.testing.assert_close(BlurUpsample(3).double()(x), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_smallest_image_that_a_patchgan_takes_is_the_one_it_names(layers: int, antialias: bool) -> None:
+    network = create_discriminator("n_layers", 3, 4, layers, antialias=antialias)
+    smallest = network.smallest
+    network(torch.rand(1, 3, smallest, smallest))
+    with pytest.raises(UserError, match=f"needs {smallest}"):
+        network(torch.rand(1, 3, smallest, smallest - 1))
+    with pytest.raises((RuntimeError, ValueError)):  # what the user would see without that check
+        network.run(torch.rand(1, 3, smallest - 1, smallest - 1))

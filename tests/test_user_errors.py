@@ -8,6 +8,7 @@ from pathlib import Path
 
 import open_clip
 import pytest
+import torch
 from PIL import Image
 
 import test as test_program
@@ -224,3 +225,89 @@ def test_the_programs_themselves_exit_with_2_and_no_traceback(program: str, tmp_
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]
+    flags = [*small_model_flags("cut"), "--no_html", "--n_epochs_decay", "0", "--print_freq", "1"]
+    assert train_program.main([*where, *flags, "--n_epochs", "1"]) == 0
+    state = tmp_path / "checkpoints" / "run" / "training_state.pth"
+    before = state.read_bytes()
+    capsys.readouterr()
+    assert train_program.main([*where, *flags, "--continue_train", "--n_epochs", "9", "--lr", "1e30"]) == 2
+    assert "lower --lr" in sentence(capsys)
+    assert state.read_bytes() == before
+
+
+def test_an_image_that_vanishes_costs_no_training(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from util.engine.stepper import Stepper
+
+    step = Stepper.step
+
+    def step_and_delete(self: Stepper, batch: object, images_seen: int, **rest: bool) -> object:
+        if images_seen == 3:
+            for file in (dataset / "trainA").iterdir():
+                file.unlink()
+        return step(self, batch, images_seen, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Stepper, "step", step_and_delete)
+    where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]
+    flags = [*small_model_flags("cut"), "--no_html", "--n_epochs", "9", "--n_epochs_decay", "0"]
+    assert train_program.main([*where, *flags]) == 2
+    assert "rainy_" in sentence(capsys)
+    state = torch.load(tmp_path / "checkpoints" / "run" / "training_state.pth", weights_only=True)
+    assert state["position"]["total_images"] == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--model", "cycle_gan"), "D_A"),
+        (("--ngf", "8"), "--ngf"),
+        (("--lambda_NCE", "0"), "F"),
+    ],
+)
+def test_continuing_with_other_networks_names_them(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], named: str
+) -> None:
+    where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]
+    small = [*small_model_flags("cut"), "--no_html", "--n_epochs", "1", "--n_epochs_decay", "1"]
+    assert train_program.main([*where, *small, "--max_dataset_size", "1"]) == 0
+    capsys.readouterr()
+    assert train_program.main([*where, "--continue_train", "--display_id", "0", *flags]) == 2
+    assert named in sentence(capsys)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"format": 99}, torch.zeros(3)], ids=["list", "other format", "tensor"])
+def test_something_else_as_training_state(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], content: object
+) -> None:
+    where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]
+    (tmp_path / "checkpoints" / "run").mkdir(parents=True)
+    torch.save(content, tmp_path / "checkpoints" / "run" / "training_state.pth")
+    assert train_program.main([*where, *small_model_flags("cut"), "--continue_train"]) == 2
+    assert "training_state.pth" in sentence(capsys)
+
+
+def test_images_too_small_for_the_discriminator_without_a_crop(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]
+    flags = [*small_model_flags("cut"), "--preprocess", "scale_width", "--load_size", "16"]
+    assert train_program.main([*where, *flags]) == 2
+    assert "too small for the discriminator" in sentence(capsys)
+
+
+@pytest.mark.parametrize(
+    "flags", [("--intra_negatives", "fake", "--intra_beta", "0"), ("--inter_positives", "fake", "--inter_gamma", "0")]
+)
+def test_terms_without_anything_to_compare(train, flags: tuple[str, ...]) -> None:
+    assert flags[2] in train(*flags, model="cclgan")
+
+
+def test_layers_of_another_generator_name_the_flag(train) -> None:
+    assert "--nce_layers" in train("--netG", "unet_128", "--load_size", "128", "--crop_size", "128")

@@ -16,13 +16,14 @@ _PROBE_SECONDS = 5.0
 _TALKATIVE = ("huggingface_hub", "open_clip", "root")
 
 
-def load_clip(model: str, pretrained: str) -> tuple[Any, dict[str, Any]]:
+def load_clip(model: str, pretrained: str, image_size: int | None = None) -> tuple[Any, dict[str, Any]]:
     """(the whole CLIP model on the CPU, its preprocessing settings ``size``, ``mean``, ``std``, …).
 
     Args:
         model: one of open_clip's model names.
         pretrained: one of the model's tags, or a local weights file (for OpenAI's weights choose a model whose
             name ends in ``-quickgelu``: a file does not tell which activation it was trained with).
+        image_size: side of the input, if not the one it was trained with; position embeddings are interpolated.
 
     Raises:
         UserError: unknown names, or weights that can neither be read nor downloaded; never random weights.
@@ -37,7 +38,9 @@ def load_clip(model: str, pretrained: str) -> tuple[Any, dict[str, Any]]:
     quick_gelu = bool(settings.get("quick_gelu"))
     try:
         with _silence():
-            clip = open_clip.create_model(model, pretrained=pretrained, device="cpu", force_quick_gelu=quick_gelu)
+            clip = open_clip.create_model(
+                model, pretrained=pretrained, device="cpu", force_quick_gelu=quick_gelu, force_image_size=image_size
+            )
     except Exception as reason:  # open_clip raises many types: network, hub, wrong file
         raise UserError(_no_weights(model, pretrained, f"loading them raised {type(reason).__name__}")) from reason
     return clip, open_clip.get_model_preprocess_cfg(clip)

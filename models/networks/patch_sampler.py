@@ -51,6 +51,15 @@ class PatchSampler(nn.Module):
         return embeddings
 
 
+def common_region(images: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    """Cut each layer's features of several images to the height and width that all of them have."""
+    cut = []
+    for layer in zip(*images, strict=True):
+        height, width = min(f.shape[2] for f in layer), min(f.shape[3] for f in layer)
+        cut.append([feature[:, :, :height, :width] for feature in layer])
+    return [list(features) for features in zip(*cut, strict=True)]
+
+
 def sample_locations(features: Sequence[Tensor], count: int) -> list[Tensor]:
     """For each layer, ``count`` different positions of its H · W (all of them if there are fewer), at random."""
     locations = []

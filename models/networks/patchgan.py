@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from models.networks.blur import BlurDownsample
 from models.networks.norm import convolution_has_bias, make_norm
 from models.networks.tapped import TappedSequential
+from util.errors import UserError
 
 _WIDEST = 8  # channels grow up to this multiple of ndf
+_SMALLEST_MAP = 3  # what the two last 4×4 convolutions need, each of which takes one pixel off
 
 
 class PatchDiscriminator(TappedSequential):
@@ -43,9 +45,19 @@ class PatchDiscriminator(TappedSequential):
             width_in = width
         modules.append(nn.Conv2d(width_in, 1, 4, padding=1))
         super().__init__(modules, taps)
+        self.smallest = _SMALLEST_MAP * 2**layers
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, input_nc, H, W] in [-1, 1] → logits [N, 1, H', W']."""
+        """[N, input_nc, H, W] in [-1, 1] → logits [N, 1, H', W'].
+
+        Raises:
+            UserError: a side is shorter than ``smallest``.
+        """
+        if min(x.shape[2:]) < self.smallest:
+            raise UserError(
+                f"an image of {x.shape[3]}×{x.shape[2]} pixels is too small for the discriminator, which needs "
+                f"{self.smallest}; use larger images, a smaller --n_layers_D with --netD n_layers, or --netD pixel."
+            )
         return self.run(x)[0]
 
     def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
@@ -59,6 +71,8 @@ class PatchDiscriminator(TappedSequential):
 
 class PixelDiscriminator(nn.Module):
     """1×1 convolutions: judges each pixel by its colour alone."""
+
+    smallest = 2  # instance norm needs more than one pixel
 
     def __init__(self, input_nc: int, ndf: int = 64, *, norm: str = "instance") -> None:
         super().__init__()

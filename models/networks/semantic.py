@@ -65,7 +65,7 @@ class SemanticEncoder(nn.Module):
 
 def _clip(model: str, pretrained: str, resize: int | None) -> SemanticEncoder:
     """CLIP's image tower, which is all that is needed of it."""
-    clip, settings = load_clip(model, pretrained)
+    clip, settings = load_clip(model, pretrained, resize)
     size = settings["size"]
     return SemanticEncoder(
         clip.visual, size if isinstance(size, int) else size[0], settings["mean"], settings["std"], resize=resize

@@ -40,6 +40,11 @@ class TappedSequential(nn.Module):
             f"choose from {', '.join(self.tap_positions)} or a position from 0 to {len(self.model) - 1}."
         )
 
+    def check_taps(self, taps: Sequence[str]) -> None:
+        """Raise :class:`UserError` for a tap that does not exist."""
+        for tap in taps:
+            self.tap_position(tap)
+
     def run(
         self, x: Tensor, taps: Sequence[str] = (), *, after: str | None = None, stop: bool = False
     ) -> tuple[Tensor, list[Tensor]]:

@@ -105,22 +105,22 @@ class UnetGenerator(nn.Module):
                 last.weight.zero_()
                 last.bias.zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, input_nc, H, W] in [-1, 1] → [N, output_nc, H, W] in [-1, 1] ([-2, 2] if residual)."""
-        return self.forward_tapped(x, ())[0]
-
-    def forward_tapped(self, x: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-        """The output image and, from the same pass, the features at ``taps``.
-
-        Raises:
-            UserError: a tap that this network does not have.
-        """
+    def check_taps(self, taps: Sequence[str]) -> None:
+        """Raise :class:`UserError` for a tap that does not exist."""
         for tap in taps:
             if tap not in self.tap_names:
                 raise UserError(
                     f"layer '{tap}' does not exist in this U-Net{did_you_mean(tap, self.tap_names)}; "
                     f"choose from {', '.join(self.tap_names)}."
                 )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, input_nc, H, W] in [-1, 1] → [N, output_nc, H, W] in [-1, 1] ([-2, 2] if residual)."""
+        return self.forward_tapped(x, ())[0]
+
+    def forward_tapped(self, x: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
+        """The output image and, from the same pass, the features at ``taps``."""
+        self.check_taps(taps)
         padded, crop = pad_to_multiple(x, self.stride)
         features: list[Tensor] = []
         output = self.model(padded, features)

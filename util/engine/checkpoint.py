@@ -88,6 +88,15 @@ def load_net(network: nn.Module, path: Path, describe: Describe) -> None:
     stored = load_file(path)
     if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise UserError(f"{path} is not a network's state dict; give one tensor per parameter.")
+    put_into(network, stored, path, describe)
+
+
+def put_into(network: nn.Module, stored: Mapping[str, Tensor], path: Path, describe: Describe) -> None:
+    """Load a state dict that came from ``path``.
+
+    Raises:
+        UserError: it is of another architecture; the message names the flags.
+    """
     state = _without_leftovers(stored, network)
     own = network.state_dict()
     if state.keys() == own.keys() and all(state[key].shape == own[key].shape for key in own):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from util.engine.checkpoint import load_file, save_atomically, save_nets
+from util.engine.checkpoint import Describe, load_file, put_into, save_atomically, save_nets
 from util.engine.schedule import Schedule
 from util.engine.stepper import Stepper
 from util.errors import UserError
@@ -27,26 +27,40 @@ _FORMAT = 1
 class Position:
     """Where a training stands: the epoch (from 1), what is done of it, and of everything.
 
-    ``watched_loss`` is the sum over this epoch's batches that ``--lr_policy plateau`` looks at.
+    ``images_per_epoch`` is the length of the epoch that ``images_in_epoch`` belongs to, and ``watched_loss`` the
+    sum over these images that ``--lr_policy plateau`` looks at.
     """
 
     epoch: int = 1
-    batches_in_epoch: int = 0
     images_in_epoch: int = 0
+    images_per_epoch: int = 0
     total_images: int = 0
     watched_loss: float = 0.0
 
     def advance(self, images: int) -> None:
         """Count one batch."""
-        self.batches_in_epoch += 1
         self.images_in_epoch += images
         self.total_images += images
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""
         self.epoch += 1
-        self.batches_in_epoch = self.images_in_epoch = 0
+        self.restart_epoch()
+
+    def restart_epoch(self) -> None:
+        """Begin this epoch anew."""
+        self.images_in_epoch = 0
         self.watched_loss = 0.0
+
+    def first_batch(self, batch_size: int, images_per_epoch: int) -> int:
+        """Number of the batch to go on with; begins the epoch anew if it is no longer made of the same batches."""
+        same_length = self.images_per_epoch in (0, images_per_epoch)
+        ended = self.images_in_epoch == images_per_epoch
+        if not (same_length and (ended or self.images_in_epoch % batch_size == 0)):
+            logger.warning("data or --batch_size have changed: epoch %d begins anew", self.epoch)
+            self.restart_epoch()
+        self.images_per_epoch = images_per_epoch
+        return -(-self.images_in_epoch // batch_size)
 
 
 class RunFolder:
@@ -72,10 +86,10 @@ class RunFolder:
             UserError: the folder cannot be made or written to.
         """
         try:
-            if fresh and self.state_file.is_file():
+            if fresh and (self.state_file.is_file() or any(self.path.glob("*_net_*.pth"))):
                 aside = self._free_name()
                 self.path.rename(aside)
-                logger.warning("%s held an earlier run; it is now %s", self.path, aside)
+                logger.warning("%s held earlier weights; it is now %s", self.path, aside)
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / ".writable"
             probe.touch()
@@ -112,27 +126,26 @@ class RunFolder:
         for each in {LATEST, tag}:
             save_nets(model.nets, self.path, each)
 
-    def load_state(self, stepper: Stepper, schedule: Schedule) -> Position:
+    def load_state(self, stepper: Stepper, schedule: Schedule, describe: Describe) -> Position:
         """Put everything back that :meth:`save` wrote, and return where the run stood.
 
         Raises:
             UserError: the file is damaged or belongs to other options.
         """
         state: Any = load_file(self.state_file, stepper.device)
+        if not isinstance(state, dict) or state.get("format") != _FORMAT:
+            raise UserError(f"{self.state_file} is not a training state of this version; start another --name.")
         model = stepper.model
-        try:
-            if state["format"] != _FORMAT:
-                raise UserError(f"{self.state_file} is of format {state['format']}; this version reads {_FORMAT}.")
-            for name, network in model.nets.items():
-                network.load_state_dict(state["nets"][name])
-            for name, optimizer in stepper.optimizers.items():
-                optimizer.load_state_dict(state["optimizers"][name])
-            for name, part in model.state.items():
-                part.load_state_dict(state["model"][name])
-            schedule.load_state_dict(state["schedule"])
-            return Position(**state["position"])
-        except (KeyError, RuntimeError, ValueError, TypeError) as reason:
+        if model.nets.keys() != state["nets"].keys():
             raise UserError(
-                f"{self.state_file} does not fit these options ({str(reason).splitlines()[0]}); "
-                f"continue with the options of the run, or start another --name."
-            ) from reason
+                f"{self.state_file} has networks {', '.join(state['nets'])}, but these options make "
+                f"{', '.join(model.nets)}; continue with the model and the losses of the run."
+            )
+        for name, network in model.nets.items():
+            put_into(network, state["nets"][name], self.state_file, describe)
+        stepper.load_optimizers(state["optimizers"])
+        for name, part in model.state.items():
+            if name in state["model"]:
+                part.load_state_dict(state["model"][name])
+        schedule.load_state_dict(state["schedule"])
+        return Position(**state["position"])

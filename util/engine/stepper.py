@@ -75,6 +75,7 @@ class Stepper:
         seed: int,
     ) -> None:
         self.model, self.device, self.precision, self.seed = model, device, precision, seed
+        self._betas = betas
         for network in (*model.nets.values(), *model.frozen.values()):
             network.to(device)
         self.optimizers = {
@@ -85,6 +86,13 @@ class Stepper:
 
     def _parameters(self, phase: PhaseLike) -> list[nn.Parameter]:
         return [parameter for name in phase.trains for parameter in self.model.nets[name].parameters()]
+
+    def load_optimizers(self, states: Mapping[str, Any]) -> None:
+        """Put the optimizers' moments back; learning rate and betas stay those of the options."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(states[name])
+            for group in optimizer.param_groups:
+                group["betas"] = self._betas
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """For all optimizers, from the next step on."""

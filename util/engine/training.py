@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from util.engine.interrupt import Interrupt
 from util.engine.run_folder import LATEST, Position, RunFolder
 from util.engine.schedule import Schedule
 from util.engine.stepper import Stepper
+from util.errors import UserError
 from util.images import to_uint8
 from util.trackers.console import EpochBar
 from util.trackers.tracker import Progress, TrackerGroup
@@ -22,6 +24,8 @@ from util.trackers.tracker import Progress, TrackerGroup
 class Loader(Protocol):
     """Training batches; see ``data.loader.TrainingLoader``."""
 
+    @property
+    def batch_size(self) -> int: ...
     @property
     def images_per_epoch(self) -> int: ...
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Mapping[str, Any]]: ...
@@ -53,6 +57,10 @@ def crossed(before: int, after: int, every: int) -> bool:
     return before // every != after // every
 
 
+class NotFinite(UserError):
+    """A loss has become NaN or infinite, and with it the networks."""
+
+
 class Training:
     """Runs epochs from a position to the schedule's end, reports to the audience and saves."""
 
@@ -74,7 +82,12 @@ class Training:
         """Train until the end (True) or until the user interrupts, after saving (False)."""
         with Interrupt() as interrupt:
             while position.epoch <= self.schedule.total_epochs:
-                self._run_epoch(position, interrupt)
+                try:
+                    self._run_epoch(position, interrupt)
+                except UserError as error:
+                    if not isinstance(error, NotFinite):  # a file that went missing costs no training
+                        self._save(LATEST, position)
+                    raise
                 if interrupt.requested:
                     self._save(LATEST, position)
                     return False
@@ -89,7 +102,8 @@ class Training:
     def _run_epoch(self, position: Position, interrupt: Interrupt) -> None:
         learning_rate = self.schedule.learning_rate(position.epoch)
         self.stepper.set_learning_rate(learning_rate)
-        batches = self.loader.epoch(position.epoch, position.batches_in_epoch)
+        first_batch = position.first_batch(self.loader.batch_size, self.loader.images_per_epoch)
+        batches = self.loader.epoch(position.epoch, first_batch)
         self._watched = torch.tensor(position.watched_loss, device=self.stepper.device)
         with EpochBar(
             position.epoch,
@@ -104,7 +118,7 @@ class Training:
                     return
             if bar.images_per_second > 0:
                 self._seconds_per_image = 1 / bar.images_per_second
-        self.schedule.end_epoch(self._watched.item() / max(position.batches_in_epoch, 1))
+        self.schedule.end_epoch(self._watched.item() / position.images_in_epoch)
 
     def _step(self, batch: Mapping[str, Any], data_seconds: float, position: Position, bar: EpochBar) -> None:
         images = len(batch["A"])
@@ -114,12 +128,13 @@ class Training:
         page = crossed(before, after, self.every.update_html_freq) or is_last
         started = time.perf_counter()
         result = self.stepper.step(batch, before, want_visuals=live or page)
-        self._watched += result.watched
+        self._watched += images * result.watched
         position.advance(images)
         bar.update(images=images, data_seconds=data_seconds, step_seconds=time.perf_counter() - started)
         progress = self._progress(position, bar)
         if crossed(before, after, self.every.print_freq) or is_last:
             values = {name: loss.item() for name, loss in result.losses.items()}
+            self._check_finite(values, position)
             bar.show(values)
             self.audience.everyone.scalars(progress, values)
         if result.visuals:
@@ -146,8 +161,18 @@ class Training:
             data_wait=bar.data_wait,
         )
 
+    def _check_finite(self, losses: Mapping[str, float], position: Position) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise NotFinite(
+                    f"the loss {name} is {value} in epoch {position.epoch}, after {position.total_images} images in "
+                    f"all; the last saved state is kept: continue from it with a lower --lr, or look at the data."
+                )
+
     def _save(self, tag: str, position: Position) -> None:
-        position.watched_loss = self._watched.item() if position.batches_in_epoch else 0.0
+        watched = self._watched.item()
+        self._check_finite({"sum of the generators' losses": watched}, position)
+        position.watched_loss = watched if position.images_in_epoch else 0.0
         self.run_folder.save(tag, self.stepper, self.schedule, position)
 
 
