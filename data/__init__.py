@@ -13,7 +13,7 @@ from typing import Any
 
 from data.loader import TrainingDataset, TrainingLoader
 from data.reading import MODES
-from data.single_dataset import TestDataset, TestItem
+from data.test_dataset import TestDataset, TestItem
 from data.transforms import TrainingTransform, WholeImageTransform
 from util.errors import UserError
 from util.registry import Registry
@@ -27,6 +27,9 @@ __all__ = [
     "create_test_dataset",
     "create_training_loader",
 ]
+
+SMALLEST_PAIR = 11
+"""Pixels a side that SSIM's window needs: ``util.metrics.SSIM_WINDOW``, whose import is slow."""
 
 DATASETS: Registry[type[TrainingDataset]] = Registry(
     "dataset",
@@ -78,7 +81,7 @@ def create_test_dataset(opt: argparse.Namespace) -> TestDataset:
     """Find and decode the source images of ``opt``, paired with ground truth as ``--eval_pairs`` says.
 
     Raises:
-        UserError: missing or empty folders, unreadable images, pairs that do not match.
+        UserError: missing or empty folders, unreadable images, pairs that do not match or are too small.
     """
     dataset_class = DATASETS.get(opt.dataset_mode)
     units = dataset_class.test_units(
@@ -90,6 +93,7 @@ def create_test_dataset(opt: argparse.Namespace) -> TestDataset:
         channels=_channels(opt),
         num_test=_limit(opt.num_test),
         skip_bad=opt.skip_bad,
+        smallest_pair=SMALLEST_PAIR,
     )
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from data.files import Unit, find_test_units
 from data.sampler import EpochBatches, SampleKey
 from data.transforms import TrainingTransform
+from data.workers import WorkerSignals
 from util.errors import UserError
 from util.option import Option
 
@@ -155,6 +156,7 @@ class TrainingLoader:
     ) -> None:
         """``num_threads`` worker processes live as long as the loader; 0 loads in the main process."""
         self.dataset = dataset
+        self._signals = WorkerSignals()
         self._batches = EpochBatches(len(dataset), batch_size=batch_size, seed=seed, shuffle=shuffle)
         self._loader: DataLoader[Any] = DataLoader(
             _Guarded(dataset),
@@ -163,6 +165,7 @@ class TrainingLoader:
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=num_threads > 0,
+            worker_init_fn=self._signals,
             generator=torch.Generator(),  # otherwise every epoch draws a number from torch's global generator
         )
         self._logged: set[str] = set()
@@ -170,6 +173,11 @@ class TrainingLoader:
     def __len__(self) -> int:
         """Batches per epoch."""
         return self._batches.batches_per_epoch
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in every batch but perhaps the last of an epoch."""
+        return self._batches.batch_size
 
     @property
     def images_per_epoch(self) -> int:
@@ -190,7 +198,9 @@ class TrainingLoader:
         if not 0 <= start_batch <= len(self):
             raise ValueError(f"start_batch is {start_batch}, but an epoch has {len(self)} batches")
         self._batches.set_epoch(epoch, start_batch)
-        return self._unwrap(iter(self._loader))
+        with self._signals.starting():
+            batches = iter(self._loader)
+        return self._unwrap(batches)
 
     def _unwrap(self, batches: Iterator[Batch | _Failure]) -> Iterator[Batch]:
         for batch in batches:

@@ -15,9 +15,9 @@ from PIL import Image
 
 from data.reading import MODES, ImageFile, Size
 from util.errors import UserError
-from util.suggest import did_you_mean
 
 PREPROCESS = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
+CROPS_AFTER_RESIZING = ("resize_and_crop", "scale_width_and_crop")
 TRAINING_MULTIPLE = 4  # the generators halve the resolution twice
 HALF_RANGE = 127.5  # 8-bit values 0…255 become -1…1
 
@@ -60,8 +60,7 @@ class _Resizing:
 
     def __post_init__(self) -> None:
         if self.preprocess not in PREPROCESS:
-            guess = did_you_mean(self.preprocess, PREPROCESS)
-            raise UserError(f"--preprocess {self.preprocess}: no such way{guess}; choose from {', '.join(PREPROCESS)}.")
+            raise ValueError(f"preprocess is {self.preprocess!r}, not one of {PREPROCESS}")
 
     def resized(self, size: Size) -> Size:
         """Size after resizing: ``load_size`` squared, or as wide as ``load_size`` at the same aspect ratio."""
@@ -97,7 +96,8 @@ class TrainingTransform(_Resizing):
     ``flip`` mirrors half of the images.
 
     Raises:
-        UserError: an unknown ``preprocess``, or ``load_size`` below ``crop_size`` where both are used.
+        ValueError: an unknown ``preprocess``, or ``load_size`` below ``crop_size`` where both are used; the
+            options are checked for that before.
     """
 
     crop_size: int = 256
@@ -105,12 +105,8 @@ class TrainingTransform(_Resizing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        resizes = self.preprocess in ("resize_and_crop", "scale_width_and_crop")
-        if resizes and self.load_size < self.crop_size:
-            raise UserError(
-                f"--load_size {self.load_size} is smaller than --crop_size {self.crop_size}; "
-                "images are resized to the first and cropped to the second, so raise one or lower the other."
-            )
+        if self.preprocess in CROPS_AFTER_RESIZING and self.load_size < self.crop_size:
+            raise ValueError(f"load_size {self.load_size} is below crop_size {self.crop_size}")
 
     @property
     def crops(self) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data.domain import Domain
 from data.files import images_in, source_and_target
 from data.loader import PASSED_OVER, Sample, TrainingDataset
 from data.sampler import SampleKey
-from data.single_dataset import Domain
 from data.transforms import Placement, TrainingTransform
 
 

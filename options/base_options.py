@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data.transforms import PREPROCESS
 from models.networks import DISCRIMINATORS, GENERATORS
 from models.networks.init import INIT_TYPES
 from models.networks.norm import NORMS
@@ -13,7 +14,9 @@ Groups = tuple[tuple[str, tuple[Option, ...]], ...]
 """Options under the headings that ``--help`` shows."""
 
 DIRECTIONS = ("AtoB", "BtoA")
-PREPROCESSING = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
+MAX_SEED = 2**31 - 1  # what every random generator accepts
+MAX_WORKERS = 1024
+MAX_SIDE = 65535  # pixels, as in JPEG
 
 RUN_OPTIONS: tuple[Option, ...] = (
     Option("dataroot", None, "folder of the images (trainA, trainB, testA, ...); may come from the run"),
@@ -28,7 +31,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "precision", "fp32", "arithmetic of the networks; auto: bf16 where clearly faster", choices=PRECISIONS
     ),
-    Option("seed", 0, "start of every random number: the same seed gives the same run", minimum=0),
+    Option("seed", 0, "start of every random number: the same seed gives the same run", minimum=0, maximum=MAX_SEED),
     Option("verbose", False, "say more"),
 )
 
@@ -54,14 +57,14 @@ NETWORK_OPTIONS: tuple[Option, ...] = (
 DATA_OPTIONS: tuple[Option, ...] = (
     Option("dataset_mode", "unaligned", "how the images are found and paired"),
     Option("direction", "AtoB", "AtoB or BtoA: which domain is translated", choices=DIRECTIONS, architecture=True),
-    Option("preprocess", "resize_and_crop", "what happens to an image after reading", choices=PREPROCESSING),
-    Option("load_size", 286, "pixels to which images are resized first", minimum=1),
-    Option("crop_size", 256, "pixels of the square that is then cut out", minimum=1),
+    Option("preprocess", "resize_and_crop", "what happens to an image after reading", choices=PREPROCESS),
+    Option("load_size", 286, "pixels to which images are resized first", minimum=1, maximum=MAX_SIDE),
+    Option("crop_size", 256, "pixels of the square that is then cut out", minimum=1, maximum=MAX_SIDE),
     Option("no_flip", False, "no random mirroring left-right"),
     Option("batch_size", 1, "images of each domain in one step", minimum=1),
     Option("serial_batches", False, "take images in the order of their names instead of at random"),
     Option("max_dataset_size", None, "at most so many images per domain; inf = all", count_or_all, minimum=1),
-    Option("num_threads", 4, "worker processes that read images; 0 = in the main process", minimum=0),
+    Option("num_threads", 4, "worker processes that read images; 0 = in the main process", minimum=0, maximum=MAX_WORKERS),
     Option("skip_bad", False, "continue without unreadable images instead of stopping"),
 )
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from data.transforms import CROPS_AFTER_RESIZING
 from options.program import Program
 from util.errors import UserError
-
-CROPS_AFTER_RESIZING = ("resize_and_crop", "scale_width_and_crop")
 
 
 def check_together(values: Mapping[str, Any], program: Program) -> None:

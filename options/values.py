@@ -93,6 +93,8 @@ def _check_range(option: Option, value: Any, source: str) -> None:
             raise UserError(f"{source}: {number} is not a finite number.")
         if option.minimum is not None and number < option.minimum:
             raise UserError(f"{source}: {number} is too small; it must be at least {option.minimum:g}.")
+        if option.maximum is not None and number > option.maximum:
+            raise UserError(f"{source}: {number} is too large; it must be at most {option.maximum}.")
         if option.above is not None and number <= option.above:
             raise UserError(f"{source}: {number} is too small; it must be above {option.above:g}.")
 

@@ -68,7 +68,7 @@ def file_names(batches: Iterable[Batch], key: str = "A_paths") -> list[str]:
 def test_batches_have_the_documented_shape_and_the_last_is_smaller(dataroot: Path) -> None:
     training = loader(dataroot)
     batches = list(training.epoch(0))
-    assert (len(training), training.images_per_epoch) == (4, 7)
+    assert (len(training), training.images_per_epoch, training.batch_size) == (4, 7, 2)
     assert [tuple(batch["A"].shape) for batch in batches] == [(2, 3, 8, 8)] * 3 + [(1, 3, 8, 8)]
     assert all(batch.keys() == {"A", "B", "A_paths", "B_paths"} for batch in batches)
     assert {batch["B"].dtype for batch in batches} == {torch.float32}

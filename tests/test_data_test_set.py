@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from data import TestDataset, create_test_dataset
+from data import SMALLEST_PAIR, TestDataset, create_test_dataset
 from util.errors import UserError
+from util.metrics import SSIM_WINDOW
 
 
-def save(path: Path, value: int, size: tuple[int, int] = (7, 5)) -> None:
+def save(path: Path, value: int, size: tuple[int, int] = (17, 15)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value, value, value)).save(path)
 
@@ -37,7 +38,7 @@ def test_paired_items_carry_both_images_whole(tmp_path: Path) -> None:
     assert (len(found), found.paired, item.name) == (1, True, "s/1")
     assert (item.A_path, item.B_path) == (tmp_path / "testA" / "s" / "1.png", tmp_path / "testB" / "s" / "1.bmp")
     assert item.B is not None
-    assert torch.equal(item.A, torch.full((1, 3, 5, 7), -1.0)) and torch.equal(item.B, torch.ones(1, 1, 5, 7))
+    assert torch.equal(item.A, torch.full((1, 3, 15, 17), -1.0)) and torch.equal(item.B, torch.ones(1, 1, 15, 17))
 
 
 def test_source_alone_needs_no_target_folder(tmp_path: Path) -> None:
@@ -65,10 +66,31 @@ def test_num_test_limits_and_the_total_is_kept(tmp_path: Path) -> None:
 
 def test_pair_of_different_size_names_both(tmp_path: Path) -> None:
     save(tmp_path / "testA" / "1.png", 0)
-    save(tmp_path / "testB" / "1.png", 0, (8, 5))
-    with pytest.raises(UserError, match=r"testA.1\.png' \(7×5\) and '.*testB.1\.png' \(8×5\).*--eval_pairs no"):
+    save(tmp_path / "testB" / "1.png", 0, (18, 15))
+    with pytest.raises(UserError, match=r"testA.1\.png' \(17×15\) and '.*testB.1\.png' \(18×15\).*--eval_pairs no"):
         dataset(tmp_path)
     assert not dataset(tmp_path, eval_pairs="no").paired
+
+
+def test_the_smallest_pair_is_the_window_of_the_metric() -> None:
+    assert SMALLEST_PAIR == SSIM_WINDOW
+
+
+def test_a_pair_too_small_to_compare_shows_at_the_start(tmp_path: Path) -> None:
+    for domain in ("testA", "testB"):
+        save(tmp_path / domain / "1.png", 0, (11, 11))
+        save(tmp_path / domain / "2.png", 0, (40, 10))
+    with pytest.raises(UserError, match=r"testA.2\.png' has 40×10 pixels, .* 11 a side; .* pass --eval_pairs no"):
+        dataset(tmp_path)
+    assert len(dataset(tmp_path, eval_pairs="no")) == 2
+    assert dataset(tmp_path, num_test=1).paired
+
+
+def test_a_pair_that_resizing_makes_too_small_shows_at_the_start(tmp_path: Path) -> None:
+    for domain in ("testA", "testB"):
+        save(tmp_path / domain / "1.png", 0, (40, 20))
+    with pytest.raises(UserError, match="40×20 pixels, 16×8 after --preprocess scale_width"):
+        dataset(tmp_path, preprocess="scale_width", load_size=16)
 
 
 def truncated_set(tmp_path: Path) -> Path:
@@ -105,10 +127,10 @@ def test_resizing_happens_only_when_asked_for(tmp_path: Path) -> None:
 def test_aligned_halves_are_source_and_ground_truth(tmp_path: Path) -> None:
     path = tmp_path / "test" / "1.png"
     path.parent.mkdir()
-    Image.fromarray(np.repeat(np.array([[0, 255]], dtype=np.uint8), 4, axis=1)).save(path)
+    Image.fromarray(np.tile(np.repeat(np.array([[0, 255]], dtype=np.uint8), 12, axis=1), (11, 1))).save(path)
     (item,) = dataset(tmp_path, dataset_mode="aligned")
     assert item.B is not None and (item.A.max(), item.B.min()) == (-1, 1)
-    assert tuple(item.A.shape) == tuple(item.B.shape) == (1, 3, 1, 4)
+    assert tuple(item.A.shape) == tuple(item.B.shape) == (1, 3, 11, 12)
 
 
 def test_single_reads_a_plain_folder_and_has_no_ground_truth(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ class Option:
 
     ``type`` converts the text; it is taken from the default where it is not given (a boolean default makes
     a switch that also accepts ``--flag false``). ``architecture`` marks what a checkpoint's shape or its
-    meaning depends on: testing and resuming take such values from the run. ``minimum`` is inclusive,
-    ``above`` exclusive.
+    meaning depends on: testing and resuming take such values from the run. ``minimum`` and
+    ``maximum`` are inclusive, ``above`` is exclusive.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Option:
     architecture: bool = False
     minimum: float | None = None
     above: float | None = None
+    maximum: float | None = None
 
     @property
     def is_switch(self) -> bool:

@@ -1,0 +1,53 @@
+"""The images of one domain, for training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from data.reading import ImageFile, check_readable, read_first, read_image
+from data.transforms import Placement, TrainingTransform
+
+logger = logging.getLogger(__name__)
+
+
+class Domain:
+    """The checked images of one domain, and how to load one of them for training."""
+
+    def __init__(
+        self,
+        images: Sequence[ImageFile],
+        *,
+        label: str,
+        transform: TrainingTransform,
+        channels: int,
+        skip_bad: bool,
+        batch_size: int,
+    ) -> None:
+        """Look at every file's header; ``label`` names the domain in the log.
+
+        Raises:
+            UserError: an image is unreadable, too small, or (``batch_size`` > 1) of another size than the rest.
+        """
+        checked = check_readable([(image,) for image in images], skip_bad=skip_bad)
+        self.images = [image for (image,) in checked.units]
+        transform.check(self.images, checked.sizes, batch_size=batch_size)
+        self._transform, self._channels, self._skip_bad = transform, channels, skip_bad
+        logger.info("%s: %d images", label, len(self.images))
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def load(self, index: int, placement: Placement) -> tuple[torch.Tensor, str, list[str]]:
+        """Image number ``index``: float32 [C, H, W] in [-1, 1], its path, and notes about files passed over."""
+
+        def read(candidate: int) -> tuple[torch.Tensor, str]:
+            path = self.images[candidate].path
+            image = read_image(path, self._channels)
+            return self._transform(image, placement, self._channels, what=f"'{path}'"), str(path)
+
+        (tensor, path), notes = read_first(len(self.images), index, read, skip_bad=self._skip_bad)
+        return tensor, path, notes

@@ -1,0 +1,58 @@
+"""Signals around the loader's worker processes: Ctrl-C and SIGTERM are the main process's business."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+HELD = frozenset({signal.SIGINT, signal.SIGTERM})
+
+
+class WorkerSignals:
+    """A ``worker_init_fn`` that keeps a worker serving when its whole process group is told to stop.
+
+    A terminal sends Ctrl-C, and a batch system SIGTERM, to every process of a job. The main process finishes
+    its step and saves, for which its workers have to stay. A worker ignores SIGINT for good, and SIGTERM until
+    the main process is about to exit: then Python itself ends the workers that are left with SIGTERM and
+    waits for them. A worker whose main process was killed notices within seconds (PyTorch looks after that).
+    """
+
+    def __init__(self) -> None:
+        self._main_ends = multiprocessing.RawValue("b", 0)
+        self._registered = False
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Around the start of workers: signals wait until these have their own handlers."""
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            yield
+        else:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if not self._registered:  # after PyTorch's and multiprocessing's own, hence run before them
+            atexit.register(self._let_workers_end)
+            self._registered = True
+
+    def __call__(self, worker_id: int) -> None:
+        """In a worker: replace the handlers that were inherited from the main process."""
+        del worker_id
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self._main_ends.value:
+            os._exit(0)
+
+    def _let_workers_end(self) -> None:
+        self._main_ends.value = 1
