@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 HELD = frozenset({signal.SIGINT, signal.SIGTERM})
@@ -32,6 +33,8 @@ class WorkerSignals:
         if not hasattr(signal, "pthread_sigmask"):  # Windows
             yield
         else:
+            if multiprocessing.get_start_method() == "spawn":
+                resource_tracker.ensure_running()  # whose own start would let the signals through again
             before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
             try:
                 yield

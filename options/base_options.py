@@ -28,9 +28,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("model", "cclgan", "the method", architecture=True),
     Option("epoch", "latest", "which checkpoint to load: latest, or an epoch's number", label),
     Option("gpu_ids", "auto", "a GPU's number, -1 for the CPU, auto for GPU 0 if there is one", device_ids),
-    Option(
-        "precision", "fp32", "arithmetic of the networks; auto: bf16 where clearly faster", choices=PRECISIONS
-    ),
+    Option("precision", "fp32", "arithmetic of the networks; auto: bf16 where clearly faster", choices=PRECISIONS),
     Option("seed", 0, "start of every random number: the same seed gives the same run", minimum=0, maximum=MAX_SEED),
     Option("verbose", False, "say more"),
 )
@@ -64,7 +62,7 @@ DATA_OPTIONS: tuple[Option, ...] = (
     Option("batch_size", 1, "images of each domain in one step", minimum=1),
     Option("serial_batches", False, "take images in the order of their names instead of at random"),
     Option("max_dataset_size", None, "at most so many images per domain; inf = all", count_or_all, minimum=1),
-    Option("num_threads", 4, "worker processes that read images; 0 = in the main process", minimum=0, maximum=MAX_WORKERS),
+    Option("num_threads", 4, "processes that read images; 0 = in the main process", minimum=0, maximum=MAX_WORKERS),
     Option("skip_bad", False, "continue without unreadable images instead of stopping"),
 )
 

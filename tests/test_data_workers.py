@@ -85,11 +85,14 @@ class Zeros(TrainingDataset):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_serves_on_after_a_signal(number: signal.Signals) -> None:
     others = multiprocessing.active_children()
-    batches = TrainingLoader(Zeros(), batch_size=1, seed=0, num_threads=1).epoch(1)
+    loader = TrainingLoader(Zeros(), batch_size=1, seed=0, num_threads=1)
+    batches = loader.epoch(1)
     (worker,) = set(multiprocessing.active_children()) - set(others)
     os.kill(worker.pid or 0, number)
     assert len(list(batches)) == 100
     assert worker.is_alive()
+    del loader, batches
+    assert not worker.is_alive()
 
 
 @pytest.mark.heavy
