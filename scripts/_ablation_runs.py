@@ -1,0 +1,198 @@
+"""The runs of a grid: their commands, and what of them is done already.
+
+A run is done when its results folder holds metrics and a record beside them, which says with which settings the
+run was trained. Settings are all options that can change a number; where pictures go and how often something is
+printed is none of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from options import Options, parse_train, read_options
+from options.declared import options_of
+from options.program import OF_THE_CALL, TRAIN
+from options.train_options import DISPLAY_OPTIONS
+from scripts._ablation_grids import Grid, GridRow
+from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
+from util.errors import UserError
+from util.images import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = "ablation.json"
+SET_BY_THE_GRID = frozenset(
+    {
+        "model",
+        "name",
+        "suffix",
+        "dataroot",
+        "checkpoints_dir",
+        "seed",
+        "phase",
+        "epoch",
+        "epoch_count",
+        "continue_train",
+    }
+)
+FOR_TESTING_TOO = ("gpu_ids", "plugin")
+WITHOUT_INFLUENCE = frozenset(
+    {"gpu_ids", "num_threads", "phase", "verbose", "norm", "save_latest_freq", "save_epoch_freq", "save_by_iter"}
+    | OF_THE_CALL
+    | {option.name for option in DISPLAY_OPTIONS}
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data, checkpoints and results are; and the protocol of the numbers."""
+
+    dataroot: str
+    checkpoints: Path
+    results: Path
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and test: a row with a seed."""
+
+    name: str
+    row: GridRow
+    seed: int
+    opt: Options
+    train_flags: tuple[str, ...]
+    test_flags: tuple[str, ...]
+    places: Places
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, as plain values."""
+        return settings_of(vars(self.opt))
+
+    def train_command(self) -> list[str]:
+        """Arguments for :mod:`subprocess`; goes on with a training of the same settings."""
+        resume = ["--continue_train"] if self.is_begun() else []
+        return [sys.executable, str(ROOT / "train.py"), *self.train_flags, *resume]
+
+    def test_command(self) -> list[str]:
+        """Arguments for :mod:`subprocess`."""
+        return [sys.executable, str(ROOT / "test.py"), *self.test_flags]
+
+    def is_begun(self) -> bool:
+        """Whether a training with these very settings has left a state to go on from."""
+        folder = self.places.checkpoints / self.name
+        if not (folder / STATE_FILE).is_file():
+            return False
+        try:
+            return settings_of(read_options(folder / OPTIONS_FILE)) == self.settings
+        except UserError:
+            return False
+
+    def metrics_file(self) -> Path:
+        """Where ``test.py`` leaves the numbers."""
+        return self.places.results / self.name / "test_latest" / "metrics.json"
+
+    def record_as_done(self) -> None:
+        """Say beside the metrics what they belong to; raises :class:`UserError` if that cannot be written."""
+        record = {"settings": self.settings, "metrics_sha256": _digest(self.metrics_file())}
+        write_atomically(
+            self.places.results / self.name / RECORD, (json.dumps(record, indent=1) + "\n").encode("utf-8")
+        )
+
+
+def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``options`` that can change a number, as they come back from JSON."""
+    kept = {name: value for name, value in sorted(options.items()) if name not in WITHOUT_INFLUENCE}
+    kept["dataroot"] = Path(str(kept.get("dataroot"))).expanduser().resolve().as_posix()
+    return json.loads(json.dumps(kept, default=str))
+
+
+def plan(grid_name: str, grid: Grid, seeds: Sequence[int], places: Places, extra: Sequence[str]) -> list[Run]:
+    """All runs of a grid, seed by seed, so that a whole table of one seed is there early.
+
+    Raises:
+        UserError: a flag in ``extra`` that the grid sets, that does not exist, or with a value that is not valid.
+    """
+    groups = grouped(extra)
+    for name in groups:
+        if name in SET_BY_THE_GRID:
+            raise UserError(f"--{name}: is set by the grid for each run; leave it out behind the '--'.")
+    models = {row.key: row.flags[row.flags.index("--model") + 1] for row in grid.rows}
+    known = {model: {o.name for o in (*TRAIN.options, *options_of("model", model))} for model in models.values()}
+    runs = []
+    for seed in seeds:
+        for row in grid.rows:
+            mine = known[models[row.key]]
+            others = set().union(*known.values()) - mine
+            flags = [word for name, words in groups.items() if name not in others for word in words]
+            name = f"{grid_name}_{row.key}_seed{seed}"
+            runs.append(_run(name, row, seed, places, flags, groups))
+    return runs
+
+
+def _run(name: str, row: GridRow, seed: int, places: Places, flags: list[str], groups: Mapping[str, list[str]]) -> Run:
+    where = ["--dataroot", places.dataroot, "--name", name, "--checkpoints_dir", str(places.checkpoints)]
+    train = (*where, *flags, *row.flags, "--seed", str(seed))
+    too = [word for flag in FOR_TESTING_TOO for word in groups.get(flag, ())]
+    measure = ["--results_dir", str(places.results), "--protocol", places.protocol, "--eval_pairs", "yes"]
+    return Run(name, row, seed, parse_train(train), train, (*where, *measure, *too), places)
+
+
+def grouped(extra: Sequence[str]) -> dict[str, list[str]]:
+    """Words of a command line by flag: ``--ngf 8 --residual`` → ``{"ngf": ["--ngf", "8"], "residual": [...]}``."""
+    groups: dict[str, list[str]] = {}
+    words: list[str] | None = None
+    for word in extra:
+        if word.startswith("--"):
+            words = groups.setdefault(word[2:].partition("=")[0], [])
+        if words is None:
+            raise UserError(f"'{word}' follows no flag; behind the '--' stand flags of train.py.")
+        words.append(word)
+    return groups
+
+
+def finished(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """The metrics of the runs that are done, by the run's name; ``source`` is the run that has them.
+
+    A run of the same settings under another name counts too: the full model stands in every table.
+    """
+    if not runs:
+        return {}
+    places = runs[0].places
+    by_settings: dict[str, tuple[str, dict[str, Any]]] = {}
+    for record in sorted(places.results.glob(f"*/{RECORD}")):
+        settings, metrics = _read_done(record, places.protocol)
+        if metrics is not None:
+            by_settings.setdefault(json.dumps(settings, sort_keys=True), (record.parent.name, metrics))
+    found = {}
+    for run in runs:
+        key = json.dumps(run.settings, sort_keys=True)
+        own, metrics = _read_done(places.results / run.name / RECORD, places.protocol)
+        if metrics is not None and json.dumps(own, sort_keys=True) == key:
+            found[run.name] = {**metrics, "source": run.name}
+        elif key in by_settings:
+            source, metrics = by_settings[key]
+            found[run.name] = {**metrics, "source": source}
+    return found
+
+
+def _read_done(record: Path, protocol: str) -> tuple[Any, dict[str, Any] | None]:
+    """(settings, metrics) of a record whose metrics are still those it was written for, else (None, None)."""
+    metrics_file = record.parent / "test_latest" / "metrics.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads(record.read_text(encoding="utf-8"))
+        metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+        if content["metrics_sha256"] == _digest(metrics_file) and metrics["protocol"] == protocol:
+            return content["settings"], metrics
+    return None, None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

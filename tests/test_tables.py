@@ -1,0 +1,60 @@
+"""Tables: the same numbers in every format, and nobody's special characters."""
+
+from __future__ import annotations
+
+import csv
+from html.parser import HTMLParser
+
+from util.tables import Column, Number, Row, Table, as_csv, as_html, as_latex, as_markdown
+
+TABLE = Table(
+    title="A_1 & <b>",
+    caption="50 % of #1_x, --flag",
+    columns=(Column("psnr", "PSNR ↑"), Column("ssim", "SSIM", 4)),
+    rows=(Row("a|b_c", {"psnr": Number.of([20.0, 22.0])}, "seed 1: failed", {"seed 0": "x.html"}), Row("plain")),
+    facts={"data": "d"},
+)
+
+
+def test_number_has_the_sample_deviation_of_two_values() -> None:
+    assert Number.of([20.0, 22.0]).text(2) == "21.00 ± 1.41"
+    assert Number.of([20.0]).text(1) == "20.0"
+    assert Number.of([float("inf"), 20.0]).text(2) == "∞"
+
+
+def test_latex_is_escaped() -> None:
+    text = as_latex(TABLE)
+    assert r"\caption{A\_1 \& \textless{}b\textgreater{}. 50 \% of \#1\_x, -{}-flag}" in text
+    assert r"a|b\_c & 21.00 $\pm$ 1.41 & -- & seed 1: failed \\" in text
+    assert r"PSNR $\uparrow$" in text
+
+
+def test_markdown_keeps_its_columns() -> None:
+    lines = [line for line in as_markdown(TABLE).splitlines() if line.startswith("|")]
+    assert lines[2] == r"| a\|b\_c | 21.00 ± 1.41 | – | seed 1: failed |"
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {5}
+
+
+def test_csv_has_full_precision_and_the_facts() -> None:
+    line = next(csv.DictReader(as_csv(TABLE).splitlines()))
+    assert float(line["psnr_std"]) == 2**0.5
+    assert (line["ssim_mean"], line["data"], line["row"]) == ("", "d", "a|b_c")
+
+
+def test_html_shows_markup_in_labels_as_text() -> None:
+    class Found(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tags: list[str] = []
+            self.text = ""
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.tags.append(tag)
+
+        def handle_data(self, data: str) -> None:
+            self.text += data
+
+    found = Found()
+    found.feed(as_html(TABLE))
+    assert "b" not in found.tags and "A_1 & <b>" in found.text
+    assert found.tags.count("tr") == 3 and "21.00 ± 1.41" in found.text
