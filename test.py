@@ -23,7 +23,8 @@ from util.engine.translator import Translator
 from util.errors import entry_point
 from util.evaluation import summary_table
 from util.logs import set_up_logging
-from util.results import ResultFolder
+from util.pages.labels import headings
+from util.results import INPUT, OUTPUT, TARGET, ResultFolder
 
 logger = logging.getLogger("test")
 
@@ -38,27 +39,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = create_model(opt, training=False)
     load_nets(model.nets, Path(opt.checkpoints_dir) / opt.name, opt.epoch, describe_state)
     dataset = create_test_dataset(opt)
-    translate = Translator(
-        model,
-        device=device,
-        precision=choose_precision(opt.precision, device),
-        evaluation_mode=opt.eval,
-    )
-    with ResultFolder(Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}") as results:
+    precision = choose_precision(opt.precision, device)
+    translate = Translator(model, device=device, precision=precision, evaluation_mode=opt.eval)
+    words = {**headings(opt.direction), **model.headings}
+    with ResultFolder(Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}", words) as results:
         for item in tqdm(dataset, total=len(dataset), desc="test", unit="image", disable=None):
-            images = {"real_A": item.A, "fake_B": translate(item.A)}
+            images = {INPUT: item.A, OUTPUT: translate(item.A)}
             if item.B is not None:
-                images["real_B"] = item.B
+                images[TARGET] = item.B
             results.add(item.name, images)
         notes = (
-            f"Model {opt.model}, epoch {opt.epoch}, direction {opt.direction}, {opt.precision}.",
+            f"Model {opt.model}, epoch {opt.epoch}, direction {opt.direction}, {precision}.",
             f"Processed {len(dataset)} of {dataset.available} images."
             + ("" if opt.eval else " Networks in training mode (--eval false)."),
         )
         evaluation = results.finish(title=f"{opt.name}: {opt.phase}, {opt.epoch}", notes=notes, protocol=opt.protocol)
     logger.info("processed %d of %d images", len(dataset), dataset.available)
     if evaluation is not None:
-        print(summary_table(evaluation))
+        print(summary_table(evaluation, words[INPUT], words[OUTPUT]))
     print(f"results: {results.path / 'index.html'}")
 
 

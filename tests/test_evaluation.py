@@ -143,6 +143,15 @@ def test_the_table_names_both_rows_and_the_protocol() -> None:
     assert table.isascii()
 
 
+def test_the_table_uses_the_headings_given_and_stays_aligned() -> None:
+    scores = Scores(13.138, 0.45126, 13.02, 21.3)
+    table = summary_table(Evaluation(Y, (Result("a", scores, scores),)), "input", "photo with synthetic rain")
+    lines = table.splitlines()
+    assert lines[1].startswith("input ") and lines[2].startswith("photo with synthetic rain ")
+    assert len({len(line) for line in lines[:3]}) == 1
+    assert "derain" not in table and "rainy" not in table
+
+
 def test_another_size_than_the_targets_names_both_files(tmp_path: Path, rows: list[Row]) -> None:
     other = save(tmp_path / "other.png", np.zeros((15, 17, 3), np.uint8))
     with pytest.raises(UserError, match=r"other\.png: is 17x15.*a\.png is 18x15"):

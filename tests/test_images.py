@@ -1,4 +1,4 @@
-"""Saved images are rounded, written whole or not at all, and stay inside their folder."""
+"""Saved images are rounded, and stay inside their folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from util.errors import UserError
-from util.images import read_rgb, safe_child, save_png, to_uint8, write_atomically
+from util.images import read_rgb, safe_child, save_png, to_uint8
 
 AWKWARD_NAMES = ['it\'s 100% "wet" #1 & more.png', "雨 pluie é.png", "sub folder/a b.png"]
 POSIX_ONLY = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX file system")
@@ -86,22 +86,6 @@ def test_only_8_bit_arrays_are_saved(tmp_path: Path) -> None:
         save_png(np.zeros((4, 4, 3)), tmp_path / "a.png")
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.txt"
-    write_atomically(path, b"old")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(UserError, match=r"a\.txt.*No space left"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_folder_in_the_way_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     with pytest.raises(UserError, match=r"a\.png: cannot be written"):
@@ -113,13 +97,6 @@ def test_a_file_where_a_folder_should_be_is_a_user_error(tmp_path: Path) -> None
     (tmp_path / "results").write_text("not a folder", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be written"):
         save_png(every_level(), tmp_path / "results" / "a.png")
-
-
-@POSIX_ONLY
-def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
-    (tmp_path / "ordinary").touch()
-    write_atomically(tmp_path / "ours", b"")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n broken"])

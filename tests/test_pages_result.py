@@ -165,6 +165,28 @@ def test_the_summary_is_the_mean_over_images_and_names_the_protocol(tmp_path: Pa
     assert f"22.00|28.00|+6.00|± {math.sqrt(8):.2f}" in text
 
 
+def test_each_protocol_is_told_once_and_its_metrics_refer_to_it(tmp_path: Path) -> None:
+    ssim = Metric("ssim_y", "SSIM (Y)", PSNR.protocol, digits=4)
+    scores = {"psnr_y": Score(30.0, 20.0), "ssim_y": Score(0.9, 0.8), "ciede2000": Score(2.0, 3.0)}
+    page = page_of(tmp_path, ResultManifest("run", COLUMNS, (Row("a", {}, scores),), metrics=(PSNR, ssim, DELTA)))
+    text = "|".join(part.strip() for part in page.text if part.strip())
+    assert text.count(PSNR.protocol) == text.count(DELTA.protocol) == 1
+    assert text.index(PSNR.protocol) < text.index(DELTA.protocol)
+    references = [attrs["title"] for tag, attrs in page.tags if tag == "sup"]
+    assert references == [PSNR.protocol, PSNR.protocol, DELTA.protocol]
+    assert re.findall(r"\|([12])\|", text[: text.index(PSNR.protocol)])[:3] == ["1", "1", "2"]
+
+
+def test_the_summary_and_the_orders_use_the_headings_of_what_is_compared(tmp_path: Path) -> None:
+    columns = (Column("real_A", "dry street"), Column("fake_B", "storm"))
+    rows = (Row("a", {}, {"psnr_y": Score(30.0, 20.0)}),)
+    page = page_of(tmp_path, ResultManifest("run", columns, rows, metrics=(PSNR,)))
+    text = "|".join(part.strip() for part in page.text if part.strip())
+    assert "Metric|Dry street|Storm|Change|Spread of storm" in text
+    assert "name|PSNR (Y), storm|PSNR (Y), dry street|PSNR (Y), change" in text
+    assert "derain" not in text.lower() and "rainy" not in text.lower()
+
+
 @pytest.mark.parametrize(
     ("metric", "scores", "verdict"),
     [

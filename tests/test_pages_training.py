@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from util.errors import UserError
 from util.pages.curves import curve_figure
 from util.trackers.loss_files import LossFiles
 from util.trackers.tracker import Progress
@@ -96,6 +97,30 @@ def test_a_new_run_starts_a_new_page(tmp_path: Path) -> None:
     WebPage(tmp_path, "run", None).images(progress_at(50), {"fake_B": picture(1)})
     WebPage(tmp_path, "run", None).images(progress_at(20), {"fake_B": picture(1)})
     assert moments(tmp_path) == [20]
+
+
+def test_a_new_page_leaves_nothing_of_the_earlier_one_in_its_place(tmp_path: Path) -> None:
+    earlier = WebPage(tmp_path, "run", None)
+    earlier.images(progress_at(50), {"fake_B": picture(1)})
+    shown = read(earlier).sources
+    WebPage(tmp_path, "run", None).close()  # ends before its first pictures
+    assert not (tmp_path / "web").exists()
+    assert all((tmp_path / "web.previous" / unquote(source)).is_file() for source in shown)
+
+    again = WebPage(tmp_path, "run", 60)
+    again.images(progress_at(70), {"fake_B": picture(2)})
+    assert moments(tmp_path) == [70]
+    assert len(list((tmp_path / "web" / "images").iterdir())) == 1
+    WebPage(tmp_path, "run", None)
+    assert len(list((tmp_path / "web.previous" / "images").iterdir())) == 1
+
+
+def test_a_page_that_cannot_be_put_aside_is_named(tmp_path: Path) -> None:
+    WebPage(tmp_path, "run", None).images(progress_at(50), {"fake_B": picture(1)})
+    (tmp_path / "web.previous").write_text("a file", encoding="utf-8")
+    with pytest.raises(UserError, match=r"web\.previous: cannot be written"):
+        WebPage(tmp_path, "run", None)
+    assert moments(tmp_path) == [50]
 
 
 def test_a_damaged_manifest_does_not_stop_a_resumed_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -85,6 +85,17 @@ def test_plain_lines_come_at_most_every_few_seconds_and_once_at_the_end(caplog: 
     assert lines[2].startswith("epoch 1/3 done in 8s")
 
 
+@pytest.mark.parametrize(("start_image", "steps", "summaries"), [(0, 1, 0), (0, 49, 0), (0, 50, 1), (60, 20, 1)])
+def test_only_an_epoch_whose_images_were_all_seen_is_done(
+    caplog: pytest.LogCaptureFixture, start_image: int, steps: int, summaries: int
+) -> None:
+    clock = Clock()
+    bar = EpochBar(13, 400, 100, start_image=start_image, terminal=False, clock=clock)
+    with caplog.at_level(logging.INFO, LOGGER), bar:
+        run(bar, clock, steps, 0.0, 0.01)
+    assert sum("done" in record.getMessage() for record in caplog.records) == summaries
+
+
 def test_without_a_terminal_nothing_is_drawn(capfd: pytest.CaptureFixture[str]) -> None:
     with EpochBar(1, 1, 4, clock=Clock()) as bar:
         bar.update(images=4, data_seconds=0.0, step_seconds=1.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from util.errors import UserError
 from util.trackers.history import LossHistory
 from util.trackers.loss_files import LossFiles, read_losses
 from util.trackers.tracker import Progress, TrackerGroup
@@ -116,6 +117,33 @@ def test_a_new_run_keeps_the_losses_of_the_one_before(tmp_path: Path) -> None:
     write(tmp_path, [20], None)
     assert (tmp_path / "losses.previous.csv").read_text(encoding="utf-8") == before
     assert [row[2] for row in rows_of(tmp_path)[1:]] == ["20"]
+
+
+def test_a_run_that_ended_before_its_first_report_does_not_replace_the_losses_kept(tmp_path: Path) -> None:
+    for totals in ([50], [], [20]):
+        write(tmp_path, totals, None)
+    assert [row["total_images"] for row in read_losses(tmp_path / "losses.previous.csv")] == [50]
+    assert [row["total_images"] for row in read_losses(tmp_path / "losses.csv")] == [20]
+
+
+@pytest.mark.parametrize("resumed_at", [None, 100])
+@pytest.mark.parametrize("name", ["losses.csv", "loss_log.txt"])
+def test_a_folder_in_the_place_of_a_file_is_named_and_nothing_is_left(
+    tmp_path: Path, name: str, resumed_at: int | None
+) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name}: cannot be written"):
+        LossFiles(tmp_path, resumed_at)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_losses_that_cannot_be_put_aside_stay(tmp_path: Path) -> None:
+    write(tmp_path, [50], None)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "losses.previous.csv").mkdir()
+    with pytest.raises(UserError, match=r"losses\.previous\.csv: cannot be written"):
+        LossFiles(tmp_path, None)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 def test_losses_keep_float32_precision_and_not_a_number(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tables of results: how near saved images come to their targets, before and after deraining."""
+"""Tables of results: how near saved images come to their targets, before and after a model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ import numpy as np
 from tqdm import tqdm
 
 from util.errors import UserError
-from util.images import read_rgb, write_atomically
+from util.files import write_text_atomically
+from util.images import read_rgb
 from util.metrics import PROTOCOLS, SSIM_WINDOW, Protocol, colour_difference, psnr, size_of, ssim
 
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 4  # each holds a score of float64 planes of one image; NumPy and SciPy release the interpreter lock
 CAPTION_WIDTH = 100
+HEADING_WIDTH = CELL_WIDTH = 12  # characters in the plain-text table; a longer heading makes its column wider
 LIBRARIES = ("numpy", "scikit-image")  # whose versions are recorded beside the numbers
 
 COLUMN_MEANINGS = {
@@ -34,7 +36,7 @@ COLUMN_MEANINGS = {
     "ssim": "under the protocol; higher is better",
     "psnr_rgb": "dB, over the three RGB channels; higher is better",
     "ciede2000": "mean CIEDE2000 colour difference (sRGB, D65); lower is better",
-    "input_*": "the same of the rainy input",
+    "input_*": "the same of the input",
 }
 NULL_MEANING = "infinite PSNR: an image equals its target"
 
@@ -65,7 +67,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Result:
-    """The scores of one rainy input and of its derained output."""
+    """The scores of one input and of the output made from it."""
 
     name: str
     input: Scores
@@ -133,19 +135,22 @@ def write_metrics(folder: Path, evaluation: Evaluation) -> None:
     Raises:
         UserError: a file cannot be written.
     """
-    # File names that are not valid Unicode hold lone surrogates, which UTF-8 cannot encode: they are escaped.
-    write_atomically(folder / "metrics.csv", _as_csv(evaluation).encode("utf-8", "backslashreplace"))
-    write_atomically(folder / "metrics.json", _as_json(evaluation).encode("utf-8", "backslashreplace"))
+    write_text_atomically(folder / "metrics.csv", _as_csv(evaluation))
+    write_text_atomically(folder / "metrics.json", _as_json(evaluation))
 
 
-def summary_table(evaluation: Evaluation) -> str:
-    """The means as a plain-text table for consoles, with the protocol in its caption; ASCII, several lines."""
+def summary_table(evaluation: Evaluation, input_heading: str = "rainy input", output_heading: str = "derained") -> str:
+    """The means as a plain-text table for consoles, with the protocol in its caption; several lines.
+
+    The headings name the two rows; beyond them the text is ASCII.
+    """
     mean, label = evaluation.mean(), evaluation.protocol.name
     heads = (f"PSNR ({label})", f"SSIM ({label})", "PSNR (RGB)", "CIEDE2000")
-    lines = [_line("", heads)]
-    for title, scores in (("rainy input", mean.input), ("derained", mean.output)):
+    width = max(HEADING_WIDTH, len(input_heading) + 1, len(output_heading) + 1)
+    lines = [_line("", heads, width)]
+    for title, scores in ((input_heading, mean.input), (output_heading, mean.output)):
         numbers = (f"{scores.psnr:.2f}", f"{scores.ssim:.4f}", f"{scores.psnr_rgb:.2f}", f"{scores.ciede2000:.2f}")
-        lines.append(_line(title, numbers))
+        lines.append(_line(title, numbers, width))
     count = len(evaluation.results)
     caption = (
         f"Mean over {count} image{'s' if count > 1 else ''}. Protocol '{label}': {evaluation.protocol.description} "
@@ -207,5 +212,5 @@ def _finite(result: Result) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in result.columns().items()}
 
 
-def _line(title: str, cells: Iterable[str]) -> str:
-    return f"{title:<12}" + "".join(f"{cell:>12}" for cell in cells)
+def _line(title: str, cells: Iterable[str], width: int) -> str:
+    return f"{title:<{width}}" + "".join(f"{cell:>{CELL_WIDTH}}" for cell in cells)

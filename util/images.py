@@ -1,10 +1,8 @@
-"""Between tensors and image files: rounding, atomic writing, reading as 8-bit RGB, names that stay in their folder."""
+"""Between tensors and image files: rounding, saving, reading as 8-bit RGB, names that stay in their folder."""
 
 from __future__ import annotations
 
-import contextlib
 import io
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from util.errors import UserError
+from util.files import write_atomically
 
 HALF_RANGE = 127.5  # [-1, 1] + 1, times this, is [0, 255]
 COLOUR_CHANNELS = 3
@@ -40,27 +39,6 @@ def to_uint8(image: Tensor) -> np.ndarray:
     scaled = (single.detach().to("cpu", torch.float32).clamp(-1, 1).nan_to_num(nan=-1.0) + 1) * HALF_RANGE
     rounded = scaled.round().to(torch.uint8).expand(COLOUR_CHANNELS, -1, -1)
     return rounded.permute(1, 2, 0).contiguous().numpy()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it.
-
-    Missing parent folders are created; a failed write leaves no temporary file behind.
-
-    Raises:
-        UserError: the file cannot be written there.
-    """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}); free the place or choose another folder.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def save_png(array: np.ndarray, path: Path) -> None:

@@ -17,3 +17,33 @@ LABEL_WORDS: Mapping[str, str] = MappingProxyType(
         "idt_A": "rain-free photo through the derainer",
     }
 )
+
+# True of any two sides: the model's source side is called A, whichever folder it comes from.
+_GENERIC_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "real_A": "input",
+        "fake_B": "output",
+        "rec_A": "output turned back",
+        "idt_B": "input through the generator back",
+        "real_B": "photo of the other side",
+        "fake_A": "other side turned back",
+        "rec_B": "other side restored",
+        "idt_A": "other side through the generator",
+    }
+)
+
+_BY_DIRECTION: Mapping[str, Mapping[str, str]] = MappingProxyType({"AtoB": LABEL_WORDS, "BtoA": _GENERIC_WORDS})
+
+
+def headings(direction: str) -> Mapping[str, str]:
+    """Headings (label -> words) for a model that works in ``direction``.
+
+    From A, the rainy side, to B (``"AtoB"``) they speak of rain; the other way (``"BtoA"``), where the input has no
+    rain and the output may have, they do not.
+
+    Raises:
+        ValueError: any other direction.
+    """
+    if direction not in _BY_DIRECTION:
+        raise ValueError(f"direction is {direction!r} instead of one of {list(_BY_DIRECTION)}")
+    return _BY_DIRECTION[direction]

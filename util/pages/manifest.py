@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from util.errors import UserError
-from util.pages.files import write_text_atomically
+from util.files import write_text_atomically
 
 VERSION = 1
 MANIFEST_NAME = "manifest.json"

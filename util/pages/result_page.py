@@ -10,7 +10,7 @@ from typing import Any
 from dominate import tags
 from PIL import Image
 
-from util.pages.files import write_text_atomically
+from util.files import write_text_atomically
 from util.pages.html import add_scripts, column_heading, embedded_json, image_address, new_document
 from util.pages.manifest import Column, Metric, ResultManifest, Row, Score, save_manifest
 
@@ -69,16 +69,30 @@ def _header(manifest: ResultManifest) -> tags.html_tag:
 def _summary(manifest: ResultManifest) -> tags.html_tag:
     count = sum(1 for row in manifest.rows if row.metrics)
     caption = tags.caption(f"Mean over {count} {'image' if count == 1 else 'images'}")
-    names = ("Metric", "Rainy input", "Derained", "Change", "Spread of derained")
+    before, after = _heading(manifest, manifest.before), _heading(manifest, manifest.after)
+    names = ("Metric", _capitalised(before), _capitalised(after), "Change", f"Spread of {after}")
     head = tags.thead(tags.tr(tags.th(name, scope="col") for name in names))
-    body = tags.tbody(_summary_line(manifest, metric) for metric in manifest.metrics)
-    table = tags.table(caption, head, body)
-    return tags.section(tags.div(table, cls="scroll"), cls="summary", aria_label="Summary")
+    protocols = list(dict.fromkeys(metric.protocol for metric in manifest.metrics))
+    body = tags.tbody(
+        _summary_line(manifest, metric, protocols.index(metric.protocol) + 1) for metric in manifest.metrics
+    )
+    table = tags.div(tags.table(caption, head, body), cls="scroll")
+    notes = tags.ol((tags.li(protocol) for protocol in protocols), cls="protocols", aria_label="How it was measured")
+    return tags.section(table, notes, cls="summary", aria_label="Summary")
 
 
-def _summary_line(manifest: ResultManifest, metric: Metric) -> tags.html_tag:
+def _heading(manifest: ResultManifest, label: str) -> str:
+    """Words for a column; the label itself if there is no such column."""
+    return next((column.heading for column in manifest.columns if column.label == label), label)
+
+
+def _capitalised(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _summary_line(manifest: ResultManifest, metric: Metric, note: int) -> tags.html_tag:
     scores = [row.metrics[metric.key] for row in manifest.rows if metric.key in row.metrics]
-    name = tags.th(_metric_name(metric), tags.span(metric.protocol, cls="protocol"), scope="row")
+    name = tags.th(_metric_name(metric), tags.sup(str(note), title=metric.protocol), scope="row")
     if not scores:
         return tags.tr(name, (tags.td("–") for _ in range(4)))
     inputs = [score.input for score in scores if score.input is not None]
@@ -119,11 +133,12 @@ def _change(metric: Metric, score: Score) -> tags.html_tag | None:
 
 
 def _toolbar(manifest: ResultManifest) -> tags.html_tag:
+    before, after = _heading(manifest, manifest.before), _heading(manifest, manifest.after)
     orders = [tags.option("name", value="name")]
     for metric in manifest.metrics:
-        orders.append(tags.option(f"{metric.heading}, derained", value=f"output:{metric.key}"))
+        orders.append(tags.option(f"{metric.heading}, {after}", value=f"output:{metric.key}"))
         if any(metric.key in row.metrics and row.metrics[metric.key].input is not None for row in manifest.rows):
-            orders.append(tags.option(f"{metric.heading}, rainy input", value=f"input:{metric.key}"))
+            orders.append(tags.option(f"{metric.heading}, {before}", value=f"input:{metric.key}"))
             orders.append(tags.option(f"{metric.heading}, change", value=f"change:{metric.key}"))
     search = tags.input_(type="search", id="filter", placeholder="Filter by name", aria_label="Filter by name")
     count = tags.span(f"{len(manifest.rows)} images", id="count", aria_live="polite")

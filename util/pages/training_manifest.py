@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from util.pages.files import write_text_atomically
+from util.files import write_text_atomically
 from util.pages.manifest import MANIFEST_NAME, is_inside
 
 VERSION = 1

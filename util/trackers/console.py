@@ -42,7 +42,8 @@ class EpochBar:
 
     Shows images per second, the share of time spent waiting for data, losses and two estimates of the time left:
     for this epoch and for the whole training. Speeds are measured by wall clock, so saving and plotting count;
-    the first step, which warms up workers and compilers, does not (unless it is the only one).
+    the first step, which warms up workers and compilers, does not (unless it is the only one). Only an epoch whose
+    images were all seen is called done: one that an interruption ends early is not.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class EpochBar:
         self._stack.close()
         if kind is not None or self._updates == 0:
             return
-        if not self._terminal:
+        if not self._terminal and self._images >= self._images_per_epoch:
             took = format_duration(self._now - self._began)
             logger.info("%s done in %s, %s", self._heading(), took, self._status())
         if self._data_wait_hint and self._updates >= UPDATES_FOR_HINT and self.data_wait > DATA_WAIT_LIMIT:

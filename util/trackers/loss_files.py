@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import time
@@ -11,7 +12,7 @@ from typing import TextIO
 
 import numpy as np
 
-from util.pages.files import write_text_atomically
+from util.files import cannot_write, write_text_atomically
 from util.trackers.tracker import Progress
 
 LOG_NAME = "loss_log.txt"
@@ -50,28 +51,37 @@ def _parse(lines: Iterable[list[str]]) -> tuple[list[str], list[dict[str, float]
     return header, rows
 
 
+def _holds_rows(path: Path) -> bool:
+    """Whether there is anything below the header, complete or not."""
+    return path.is_file() and len(path.read_bytes().splitlines()) > 1
+
+
 class LossFiles:
     """Tracker that writes every report of scalars to ``folder/loss_log.txt`` and ``folder/losses.csv``.
 
     ``resumed_at`` is the total number of images at the checkpoint a run continues from, or None for a new run.
     A resumed run appends; CSV rows later than ``resumed_at`` (trained after the last save, so trained again now)
-    are dropped. A new run starts a new CSV and keeps one that it finds as ``losses.previous.csv``.
+    are dropped. A new run starts a new CSV and keeps one that it finds, if it holds any row, as
+    ``losses.previous.csv``.
+
+    Raises:
+        UserError: a file cannot be read or written; no file is open or new then.
     """
 
     def __init__(self, folder: Path, resumed_at: int | None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._csv_path = folder / CSV_NAME
         self._columns = list(FIXED_COLUMNS)
-        if resumed_at is not None:
-            self._keep_until(resumed_at)
-        elif self._csv_path.is_file():
-            self._csv_path.replace(folder / PREVIOUS_CSV_NAME)
-        if not self._csv_path.is_file():
-            self._rewrite([])
-        self._csv = self._open_csv()
-        self._log = (folder / LOG_NAME).open("a", encoding="utf-8")
         began = "started" if resumed_at is None else f"resumed at image {resumed_at}"
-        self._write_log(f"================ training {began} ({time.strftime('%Y-%m-%d %H:%M:%S')}) ================")
+        with contextlib.ExitStack() as undo:
+            try:
+                self._log = _open_log(folder / LOG_NAME, undo)
+                self._prepare_csv(folder, resumed_at)
+                self._csv = undo.enter_context(self._open_csv())
+                when = time.strftime("%Y-%m-%d %H:%M:%S")
+                self._write_log(f"================ training {began} ({when}) ================")
+            except OSError as error:
+                raise cannot_write(Path(error.filename2 or error.filename or folder), error) from error
+            undo.pop_all()
         self._last_time = time.perf_counter()
 
     def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
@@ -111,6 +121,14 @@ class LossFiles:
     def _open_csv(self) -> TextIO:
         return self._csv_path.open("a", encoding="utf-8", newline="")
 
+    def _prepare_csv(self, folder: Path, resumed_at: int | None) -> None:
+        if resumed_at is not None:
+            self._keep_until(resumed_at)
+        elif _holds_rows(self._csv_path):
+            self._csv_path.replace(folder / PREVIOUS_CSV_NAME)
+        if resumed_at is None or not self._csv_path.is_file():
+            self._rewrite([])
+
     def _keep_until(self, total_images: int) -> None:
         if not self._csv_path.is_file():
             return
@@ -129,6 +147,16 @@ class LossFiles:
     def _rewrite(self, rows: Iterable[Mapping[str, float]]) -> None:
         lines = [_csv_line(self._columns), *(_csv_line(_cells(self._columns, row)) for row in rows)]
         write_text_atomically(self._csv_path, "".join(lines))
+
+
+def _open_log(path: Path, undo: contextlib.ExitStack) -> TextIO:
+    """Open the log to append to it; ``undo`` closes it, and removes it if it was not there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    log = path.open("a", encoding="utf-8")
+    if is_new:
+        undo.callback(path.unlink, missing_ok=True)
+    return undo.enter_context(log)
 
 
 def _cells(columns: Iterable[str], row: Mapping[str, float]) -> list[str]:

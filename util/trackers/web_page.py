@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from util.pages.files import write_text_atomically
+from util.files import cannot_write, write_text_atomically
+from util.images import save_png
 from util.pages.labels import LABEL_WORDS
 from util.pages.training_manifest import Moment, Picture, load_moments, save_moments
 from util.pages.training_page import PAGE_NAME, render_moment, render_training_page
@@ -21,6 +22,7 @@ from util.trackers.tracker import Progress
 logger = logging.getLogger(__name__)
 
 WEB_FOLDER = "web"
+PREVIOUS_WEB_FOLDER = "web.previous"
 IMAGE_FOLDER = "images"
 POINTS = 400
 
@@ -30,8 +32,12 @@ class WebPage:
 
     Each picture is written once, as a PNG file of its own; every update only adds its moment's part to the page.
     ``resumed_at`` is the total number of images at the checkpoint a run continues from, or None for a new run: a
-    resumed run keeps the moments up to there and draws its curves on from ``folder/losses.csv``.
+    resumed run keeps the moments up to there and draws its curves on from ``folder/losses.csv``. A new run starts a
+    new page and keeps one that it finds, with its pictures, in ``folder/web.previous``.
     ``words`` maps technical labels to headings in words.
+
+    Raises:
+        UserError: an earlier page cannot be put aside.
     """
 
     def __init__(
@@ -43,8 +49,11 @@ class WebPage:
         self._moments: dict[int, Moment] = {}
         self._parts: dict[int, str] = {}
         self._status: tuple[str, ...] = ()
-        for moment in [] if resumed_at is None else self._earlier_moments():
-            if moment.total_images <= (resumed_at or 0):
+        if resumed_at is None:
+            _put_aside(self._web, folder / PREVIOUS_WEB_FOLDER)
+            return
+        for moment in self._earlier_moments():
+            if moment.total_images <= resumed_at:
                 self._add(moment)
 
     @property
@@ -76,9 +85,7 @@ class WebPage:
     def _save(self, progress: Progress, label: str, image: np.ndarray) -> Picture:
         safe_label = re.sub(r"[^A-Za-z0-9_-]", "_", label)
         name = f"epoch{progress.epoch:03d}_{progress.total_images:08d}_{safe_label}.png"
-        path = self._web / IMAGE_FOLDER / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image).save(path)
+        save_png(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image, self._web / IMAGE_FOLDER / name)
         return Picture(f"{IMAGE_FOLDER}/{name}", width=image.shape[1], height=image.shape[0])
 
     def _write(self) -> None:
@@ -95,6 +102,18 @@ class WebPage:
         except ValueError as error:
             logger.warning("%s; the page starts anew.", error)
             return []
+
+
+def _put_aside(web: Path, previous: Path) -> None:
+    """Rename the folder ``web``, if it is there, to ``previous``, in place of an older one."""
+    if not web.exists():
+        return
+    try:
+        if previous.is_dir():
+            shutil.rmtree(previous)
+        web.replace(previous)
+    except OSError as error:
+        raise cannot_write(previous, error) from error
 
 
 def _status(progress: Progress) -> tuple[str, ...]:
