@@ -133,7 +133,7 @@ def _metrics(evaluation: Evaluation) -> tuple[Metric, ...]:
     ]
     if name != "rgb":
         metrics.append(Metric("psnr_rgb", "PSNR (RGB)", _RGB_PSNR, "dB"))
-    return (*metrics, Metric("ciede2000", "colour difference ΔE", _COLOUR_DIFFERENCE, higher_is_better=False))
+    return (*metrics, Metric("ciede2000", "Colour difference ΔE", _COLOUR_DIFFERENCE, higher_is_better=False))
 
 
 def _scores(result: Result, metrics: tuple[Metric, ...]) -> dict[str, Score]:
