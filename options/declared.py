@@ -44,6 +44,18 @@ def options_of(flag: str, name: Any) -> tuple[Option, ...]:
         return ()
 
 
+def elsewhere(name: str, program: Program) -> str | None:
+    """Whose option ``name`` is, if not ``program``'s own: in words that follow "'name'", or None if nobody's."""
+    for flag, registry in registries().items():
+        owners = [owner for owner in registry.names() if name in {option.name for option in options_of(flag, owner)}]
+        if owners:
+            return f"belongs to --{flag} {' and '.join(owners)}; choose that or leave it out"
+    for other in PROGRAMS:
+        if other is not program and name in {option.name for option in other.options}:
+            return f"is an option of {other.name}, not of {program.name}; leave it out"
+    return None
+
+
 def unknown_option(name: str, where: str, program: Program, known: Iterable[str]) -> UserError:
     """Explain an option that is not among ``known``: whose it is, or what may have been meant.
 
@@ -51,12 +63,8 @@ def unknown_option(name: str, where: str, program: Program, known: Iterable[str]
     """
     known = set(known)
     name = name.replace("-", "_")
-    for flag, registry in registries().items():
-        owners = [owner for owner in registry.names() if name in {option.name for option in options_of(flag, owner)}]
-        if owners and name not in known:
-            return UserError(f"{where}: belongs to --{flag} {' and '.join(owners)}; choose that or leave it out.")
-    for other in PROGRAMS:
-        if name not in known and name in {option.name for option in other.options}:
-            return UserError(f"{where}: is an option of {other.name}, not of {program.name}; leave it out.")
+    owner = None if name in known else elsewhere(name, program)
+    if owner:
+        return UserError(f"{where}: {owner}.")
     hint = did_you_mean(name, known)
     return UserError(f"{where}: there is no such option{hint}; {program.name} --help lists them.")

@@ -5,22 +5,42 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from options.values import convert
 from util.errors import UserError
+from util.option import Option
 
 NOT_SAVED = frozenset({"config", "continue_train"})
 """Options that tell how a program was called, not what the run is."""
 
 
+@dataclass(frozen=True)
+class OptionsFile:
+    """An options file and what it holds, not yet converted."""
+
+    path: Path
+    saved: Mapping[str, Any]
+
+    def value(self, option: Option) -> Any:
+        """The saved value of one option; :class:`UserError` if it is not valid."""
+        return convert(option, self.saved[option.name], f"'{option.name}' in {self.path}")
+
+    def without(self, names: Collection[str]) -> OptionsFile:
+        """The same without some of its options."""
+        return replace(self, saved={name: value for name, value in self.saved.items() if name not in names})
+
+
 def save_options(opt: argparse.Namespace, path: str | Path) -> None:
     """Write all options to ``path``, sorted by name, below a comment with the command line.
 
-    The file can be read back with ``--config``. It is replaced as a whole: a reader finds the old file
-    or the new one, never half of one. The folder is made if it is missing.
+    The file can be read back with ``--config``, by ``test.py`` and for another model too. It is replaced as a
+    whole: a reader finds the old file or the new one, never half of one. The folder is made if it is missing.
 
     Raises:
         UserError: the file cannot be written.
@@ -28,7 +48,7 @@ def save_options(opt: argparse.Namespace, path: str | Path) -> None:
     path = Path(path)
     values = {name: value for name, value in vars(opt).items() if name not in NOT_SAVED}
     command = "".join(char if char.isprintable() else " " for char in getattr(opt, "command", ""))
-    text = f"# {command}\n# Usable with train.py --config {path.name}\n{yaml.safe_dump(values, allow_unicode=True)}"
+    text = f"# {command}\n# Usable as --config {path.name}\n{yaml.safe_dump(values, allow_unicode=True)}"
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,31 +2,38 @@
 
 Each option's value comes from the last of these that has one: its declaration; the model's and the
 dataset's defaults; for ``test.py`` and ``--continue_train``, the run's saved options; ``--config``;
-the command line.
+the command line. Of a file, what belongs to the other program or to another model is left out with a
+warning, and so are for ``test.py`` a training's settings (:meth:`options.program.Program.foreign_settings`)
+and for ``train.py`` defaults of a choice that was changed since (:mod:`options.outdated`).
 """
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from options.base_options import Groups
 from options.checks import check_together
-from options.declared import Declares, registered, registries, unknown_option
-from options.files import read_options
+from options.choice import choose, spread_norm
+from options.declared import elsewhere, registered, registries, unknown_option
+from options.files import OptionsFile, read_options
 from options.flags import print_help, read_flags
 from options.namespace import Options
 from options.naming import check_name, with_suffix
+from options.outdated import up_to_date
 from options.plugins import import_plugins
-from options.program import PROGRAMS, TEST, TRAIN, Program
-from options.run import Run, find_run, inherited
+from options.program import TEST, TRAIN, Program
+from options.run import find_run, inherited
 from options.values import convert
 from util.errors import UserError
 from util.option import Option
+
+logger = logging.getLogger(__name__)
 
 EARLY = frozenset({"name", "suffix", "checkpoints_dir", "config", "plugin", "continue_train"})
 """What must be known before it is known which options there are."""
@@ -58,23 +65,34 @@ class Resolved(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What the user wrote: the command line, and the file of ``--config``."""
+    """What the user wrote: the command line, and the file of ``--config``.
+
+    ``ignored`` names what the file holds but this program must not take from it.
+    """
 
     program: Program
     arguments: tuple[str, ...]
-    config: Mapping[str, Any]
-    config_path: str | None
+    config: OptionsFile
+    ignored: frozenset[str] = frozenset()
 
     def explicit(self, options: Iterable[Option]) -> dict[str, Any]:
         """Values that the user gave to ``options``, converted; the command line's win over the file's."""
+        options = tuple(options)
+        on_line = self.on_line(options)
+        wanted = [option for option in options if option.name in self.config.saved and option.name not in on_line]
+        return {**spread_norm({option.name: self.config.value(option) for option in wanted}), **on_line}
+
+    def on_line(self, options: Iterable[Option]) -> dict[str, Any]:
+        """The command line's values alone."""
         by_name = {option.name: option for option in options}
         texts = read_flags(by_name.values(), self.arguments).texts
-        in_file = {name: self._from_file(by_name[name]) for name in by_name if name in self.config}
-        on_line = {name: convert(by_name[name], text, f"--{name}") for name, text in texts.items()}
-        return {**_spread_norm(in_file), **_spread_norm(on_line)}
+        return spread_norm({name: convert(by_name[name], text, f"--{name}") for name, text in texts.items()})
 
     def refuse_unknown(self, options: Iterable[Option]) -> None:
-        """Raise :class:`UserError` for the first flag, stray word or key of the file that is no option."""
+        """Raise :class:`UserError` for the first flag, stray word or key of the file that is no option.
+
+        Keys of the file that belong to another program, model or dataset only get a warning, all in one.
+        """
         options = tuple(options)
         names = [option.name for option in options]
         for word in read_flags(options, self.arguments).rest:
@@ -82,12 +100,13 @@ class Request:
                 raise UserError(f"'{word}' follows no flag; write --flag {word}, or quote a value with blanks.")
             flag = word.split("=")[0]
             raise unknown_option(flag.lstrip("-"), flag, self.program, names)
-        for name in self.config:
-            if name not in names:
-                raise unknown_option(name, f"'{name}' in {self.config_path}", self.program, names)
-
-    def _from_file(self, option: Option) -> Any:
-        return convert(option, self.config[option.name], f"'{option.name}' in {self.config_path}")
+        foreign = sorted(name for name in self.config.saved if name not in names)
+        for name in foreign:
+            if elsewhere(name, self.program) is None:
+                raise unknown_option(name, f"'{name}' in {self.config.path}", self.program, names)
+        if left_out := sorted({*foreign, *self.ignored}):
+            owner = "a training's settings" if self.ignored else "of another program, model or dataset"
+            logger.warning("%s: %s left out, %s", self.config.path, ", ".join(left_out), owner)
 
 
 def _parse(program: Program, argv: Sequence[str] | None) -> Options:
@@ -96,6 +115,10 @@ def _parse(program: Program, argv: Sequence[str] | None) -> Options:
     request = _read_request(program, arguments)
     early = {**{option.name: option.default for option in early_options}, **request.explicit(early_options)}
     import_plugins(early["plugin"])
+    if program.trains:
+        going_on = early["continue_train"]
+        config = up_to_date(request.config, request.on_line, program, keep_architecture=going_on)
+        request = replace(request, config=config)
     if read_flags(program.options, arguments).wants_help:
         resolved = _resolve(request, None)
         print_help(program.name, resolved.groups, resolved.values)
@@ -105,10 +128,11 @@ def _parse(program: Program, argv: Sequence[str] | None) -> Options:
     if early["suffix"]:
         name = with_suffix(name, early["suffix"], _resolve(request, None).values)
     check_name(name)
-    continues = early.get("continue_train", False)
     run = None
-    if continues or not program.trains:
-        run = find_run(Path(early["checkpoints_dir"]) / name, required=continues)
+    if early.get("continue_train") or not program.trains:
+        run = find_run(Path(early["checkpoints_dir"]) / name, required=program.trains)
+    if run and program.trains:
+        run = up_to_date(run, request.explicit, program, keep_architecture=True)
     groups, values, given = _resolve(request, run)
     request.refuse_unknown(option for _, options in groups for option in options)
     values.update(name=name, suffix="")
@@ -118,64 +142,61 @@ def _parse(program: Program, argv: Sequence[str] | None) -> Options:
 
 def _read_request(program: Program, arguments: tuple[str, ...]) -> Request:
     path = read_flags((_option(program, "config"),), arguments).texts.get("config")
-    config = read_options(path) if path is not None else {}
-    if "config" in config:
+    config = OptionsFile(Path(path or ""), read_options(path) if path is not None else {})
+    if "config" in config.saved:
         raise UserError(f"'config' in {path}: an options file cannot name another one; remove the line.")
-    return Request(program, arguments, config, path)
+    ignored = program.foreign_settings(config.saved)
+    return Request(program, arguments, config.without(ignored), ignored)
 
 
 def _option(program: Program, name: str) -> Option:
     return next(option for option in program.options if option.name == name)
 
 
-def _resolve(request: Request, run: Run | None) -> Resolved:
+def _resolve(request: Request, run: OptionsFile | None) -> Resolved:
     """Find model and dataset, gather everybody's options, and lay the sources of values over each other."""
     program = request.program
-    model_name, model = _chosen(request, run, "model", {})
-    preferred = model.defaults(request.explicit(model.options))
-    dataset_name, dataset = _chosen(request, run, "dataset_mode", preferred)
-    preferred = {**preferred, **dataset.defaults(request.explicit(dataset.options))}
 
-    groups = (
-        *_with_registered_names(program.groups),
-        (f"model {model_name}", tuple(model.options)),
-        (f"dataset {dataset_name}", tuple(dataset.options)),
-    )
+    def chosen(options: Iterable[Option]) -> dict[str, Any]:
+        options = tuple(options)
+        given = request.explicit(options)
+        if run is None:
+            return given
+        of_the_run = [option for option in options if option.name in run.saved and program.inherits(option)]
+        return {**{option.name: run.value(option) for option in of_the_run if option.name not in given}, **given}
+
+    if run is not None:
+        _check_registered(request, run)
+    choice = choose(program, chosen)
+    groups = (*_with_registered_names(program.groups), *choice.groups)
     options = tuple(option for _, members in groups for option in members)
-    declared = {option.name: option.default for option in options}
-    assert len(declared) == len(options), f"{model_name} or {dataset_name} declares an option that exists already"
-    elsewhere = {option.name for other in PROGRAMS for option in other.options}
-    unknown = preferred.keys() - declared.keys() - elsewhere
-    assert not unknown, f"{model_name} or {dataset_name} has defaults for unknown options: {sorted(unknown)}"
-
     given = request.explicit(options)
     values = {
-        **declared,
-        **{name: value for name, value in _spread_norm(preferred).items() if name in declared},
+        **choice.defaults,
         **program.defaults,
-        **(_spread_norm(inherited(run, program, options, given)) if run else {}),
+        **(spread_norm(inherited(run, program, options, given)) if run else {}),
         **given,
-        "model": model_name,
-        "dataset_mode": dataset_name,
+        "model": choice.model,
+        "dataset_mode": choice.dataset,
         "norm": None,
     }
     return Resolved(groups, values, frozenset(given))
 
 
-def _chosen(request: Request, run: Run | None, flag: str, preferred: Mapping[str, Any]) -> tuple[str, Declares]:
-    """The name and the class that ``--model`` or ``--dataset_mode`` chooses."""
-    option = _option(request.program, flag)
-    explicit = request.explicit((option,))
-    if flag in explicit or run is None or flag not in run.saved:
-        return registered(flag, explicit.get(flag, preferred.get(flag, option.default)))
-    name = run.value(option)
-    try:
-        return registered(flag, name)
-    except UserError:
-        plugins = run.saved.get("plugin") or ["FILE"]
-        raise UserError(
-            f"--{flag} {name}, which {run.file} asks for, is not known; add --plugin {','.join(map(str, plugins))}."
-        ) from None
+def _check_registered(request: Request, run: OptionsFile) -> None:
+    """Say which plugin the run's model or dataset may come from, if it is not known here."""
+    for flag in registries():
+        option = _option(request.program, flag)
+        if flag not in run.saved or request.explicit((option,)):
+            continue
+        name = run.value(option)
+        try:
+            registered(flag, name)
+        except UserError:
+            plugins = run.saved.get("plugin") or ["FILE"]
+            raise UserError(
+                f"--{flag} {name}, which {run.path} asks for, is not known; add --plugin {','.join(map(str, plugins))}."
+            ) from None
 
 
 def _with_registered_names(groups: Groups) -> Groups:
@@ -185,10 +206,3 @@ def _with_registered_names(groups: Groups) -> Groups:
         (title, tuple(replace(option, choices=names.get(option.name, option.choices)) for option in options))
         for title, options in groups
     )
-
-
-def _spread_norm(values: dict[str, Any]) -> dict[str, Any]:
-    """``--norm`` stands for --normG and --normD, unless these are given beside it."""
-    if values.get("norm") is None:
-        return values
-    return {"normG": values["norm"], "normD": values["norm"], **values}

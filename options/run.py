@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from options.declared import options_of
-from options.files import read_options
+from options.files import OptionsFile, read_options
 from options.program import PROGRAMS, Program
-from options.values import convert, shown
+from options.values import shown
 from util.engine.run_folder import OPTIONS_FILE
 from util.errors import UserError
 from util.option import Option
@@ -20,19 +19,7 @@ from util.suggest import did_you_mean
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Run:
-    """An options file and what it holds, not yet converted."""
-
-    file: Path
-    saved: Mapping[str, Any]
-
-    def value(self, option: Option) -> Any:
-        """The saved value of one option; :class:`UserError` if it is not valid."""
-        return convert(option, self.saved[option.name], f"'{option.name}' in {self.file}")
-
-
-def find_run(folder: Path, *, required: bool) -> Run | None:
+def find_run(folder: Path, *, required: bool) -> OptionsFile | None:
     """The run in ``folder``, or None if it left no options, like runs of other projects.
 
     Raises:
@@ -44,13 +31,15 @@ def find_run(folder: Path, *, required: bool) -> Run | None:
         raise UserError(f"--continue_train: there is no run in {folder}{hint}; check --name and --checkpoints_dir.")
     file = folder / OPTIONS_FILE
     if file.is_file():
-        return Run(file, read_options(file))
+        return OptionsFile(file, read_options(file))
     if required:
         logger.warning("%s is missing; the command line alone says how the run goes on", file)
     return None
 
 
-def inherited(run: Run, program: Program, options: Iterable[Option], given: Mapping[str, Any]) -> dict[str, Any]:
+def inherited(
+    run: OptionsFile, program: Program, options: Iterable[Option], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """What ``program`` takes from the run for options that are not ``given``, converted and checked.
 
     Warns about values in ``given`` that contradict the run's architecture, and about saved options that
@@ -65,11 +54,11 @@ def inherited(run: Run, program: Program, options: Iterable[Option], given: Mapp
         if option.architecture and option.name in given:
             _warn_of_conflict(run, option, given[option.name])
     if unknown := sorted(run.saved.keys() - _names_known_to(run, options)):
-        logger.warning("%s: %s ignored, unknown to this version", run.file, ", ".join(unknown))
+        logger.warning("%s: %s ignored, unknown to this version", run.path, ", ".join(unknown))
     return {option.name: run.value(option) for option in saved if option.name not in given}
 
 
-def _warn_of_conflict(run: Run, option: Option, chosen: Any) -> None:
+def _warn_of_conflict(run: OptionsFile, option: Option, chosen: Any) -> None:
     """Say so if the user chose another architecture than the run's."""
     try:
         of_the_run = run.value(option)
@@ -77,10 +66,10 @@ def _warn_of_conflict(run: Run, option: Option, chosen: Any) -> None:
         of_the_run = run.saved[option.name]
     if chosen != of_the_run:
         choice, original = f"--{option.name} {shown(chosen)}", shown(of_the_run)
-        logger.warning("%s overrides the run's %s (%s); its weights may not fit", choice, original, run.file)
+        logger.warning("%s overrides the run's %s (%s); its weights may not fit", choice, original, run.path)
 
 
-def _names_known_to(run: Run, options: Iterable[Option]) -> set[str]:
+def _names_known_to(run: OptionsFile, options: Iterable[Option]) -> set[str]:
     """Names of all options that may stand in the file: every program's, and those of its model and dataset."""
     own = [option for flag in ("model", "dataset_mode") for option in options_of(flag, run.saved.get(flag))]
     everyone = [option for program in PROGRAMS for option in program.options]

@@ -16,9 +16,10 @@ import pytest
 
 from options import Options, parse_test, parse_train, save_options
 from options.base_options import BASE_OPTIONS
-from options.test_options import TEST_OPTIONS
+from options.test_options import PROTOCOLS, TEST_OPTIONS
 from options.train_options import TRAIN_OPTIONS
 from util.errors import UserError, entry_point
+from util.metrics import PROTOCOLS as METRICS
 from util.option import Option
 from util.registry import Registry
 
@@ -499,3 +500,15 @@ def test_saved_options_parse_to_the_same_options(tmp_path: Path) -> None:
     save_options(opt, tmp_path / "o.yaml")
     again = parse_train(["--config", str(tmp_path / "o.yaml")])
     assert {**vars(again), "config": None} == vars(opt)
+
+
+def test_the_protocols_are_those_of_the_metrics() -> None:
+    assert tuple(METRICS) == PROTOCOLS
+
+
+@pytest.mark.parametrize(("flag", "largest"), [("seed", 2**31 - 1), ("num_threads", 1024), ("load_size", 65535)])
+def test_a_number_beyond_its_maximum_is_refused(flag: str, largest: int) -> None:
+    assert getattr(train(f"--{flag}", str(largest)), flag) == largest
+    assert refusal(f"--{flag}", str(largest + 1)) == (
+        f"--{flag}: {largest + 1} is too large; it must be at most {largest}."
+    )
