@@ -167,7 +167,7 @@ def test_continuing_under_another_preset_brings_its_defaults(caplog: pytest.LogC
 def test_continuing_keeps_the_architecture_that_the_weights_have(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Sized(CycleGANModel):
-        options = (*CycleGANModel.options, Option("size", "small", "preset", choices=("small", "large")))
+        options: Any = (*CycleGANModel.options, Option("size", "small", "preset", choices=("small", "large")))
 
         @classmethod
         def defaults(cls, chosen: Any) -> dict[str, Any]:
