@@ -26,7 +26,7 @@ from util.engine.stepper import Stepper
 from util.engine.training import Audience, Frequencies, Training
 from util.errors import EXIT_INTERRUPTED, UserError, entry_point
 from util.logs import set_up_logging
-from util.pages.labels import LABEL_WORDS
+from util.pages.labels import headings
 from util.trackers.loss_files import CSV_NAME, LossFiles
 from util.trackers.tracker import TrackerGroup
 from util.trackers.visdom_tracker import connect_visdom
@@ -69,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     run.create(fresh=not opt.continue_train)
     save_options(opt, run.options_file)
 
-    audience = gather_audience(opt, run, position.total_images if resumed else None, {**LABEL_WORDS, **model.headings})
+    audience = gather_audience(
+        opt, run, position.total_images if resumed else None, {**headings(opt.direction), **model.headings}
+    )
     try:
         finished = Training(stepper, schedule, loader, run, audience, frequencies(opt)).run(position)
     finally:

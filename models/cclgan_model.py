@@ -182,27 +182,30 @@ class CCLGANModel(Model):
         """The generators' side of eq. 8–9 and inter-CCL (eq. 4–6), from the same passes of the discriminators."""
         losses: dict[str, Tensor] = {}
         if self.lambda_inter > 0:
-            judged_N_hat, inter_A = self._judge_and_contrast("A", x.N_hat, x.N_tilde, positive=x.N, negative=x.R)
-            judged_R_hat, inter_B = self._judge_and_contrast("B", x.R_hat, x.R_tilde, positive=x.R, negative=x.N)
+            first_A, inter_A = self._encode_and_contrast("A", x.N_hat, x.N_tilde, positive=x.N, negative=x.R)
+            first_B, inter_B = self._encode_and_contrast("B", x.R_hat, x.R_tilde, positive=x.R, negative=x.N)
             losses["inter"] = self.lambda_inter * (inter_A + inter_B)
-        elif self.lambda_GAN > 0:
-            judged_N_hat, judged_R_hat = self.nets["D_A"](x.N_hat), self.nets["D_B"](x.R_hat)
         if self.lambda_GAN > 0:
+            D_A, D_B = self.nets["D_A"], self.nets["D_B"]
+            if self.lambda_inter > 0:  # the fakes have been through the first layers already
+                deepest = D_A.deepest(self.inter_taps)
+                judged_N_hat, judged_R_hat = D_A.judge(first_A, after=deepest), D_B.judge(first_B, after=deepest)
+            else:
+                judged_N_hat, judged_R_hat = D_A(x.N_hat), D_B(x.R_hat)
             losses["G_A"] = self.lambda_GAN * self.gan.fool(judged_N_hat)
             losses["G_B"] = self.lambda_GAN * self.gan.fool(judged_R_hat)
         return losses
 
-    def _judge_and_contrast(
+    def _encode_and_contrast(
         self, domain: str, fake: Tensor, reconstructed: Tensor, *, positive: Tensor, negative: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """D's logits of ``fake`` and this domain's inter-CCL term, sharing D's first layers."""
+        """D's features of ``fake`` at the deepest layer of inter-CCL, and this domain's inter-CCL term."""
         D = self.nets[f"D_{domain}"]
         of_fake, of_reconstructed = encode_together(D, [fake, reconstructed], self.inter_taps)
         with torch.no_grad():  # D is fixed in the generators' phase, so real images' features are constants
             of_positive, of_negative = encode_together(D, [positive, negative], self.inter_taps)
-        deepest = D.deepest(self.inter_taps)
-        logits = D.judge(of_fake[self.inter_taps.index(deepest)], after=deepest)
-        return logits, self._contrast(domain, of_fake, of_reconstructed, of_positive, of_negative)
+        deepest = of_fake[self.inter_taps.index(D.deepest(self.inter_taps))]
+        return deepest, self._contrast(domain, of_fake, of_reconstructed, of_positive, of_negative)
 
     def _contrast(self, domain: str, *features: Features) -> Tensor:
         """Eq. 4 on D's features of the generated, the reconstructed, the positive and the negative image."""

@@ -65,7 +65,7 @@ class CUTModel(Model):
         Option("flip_equivariance", False, "mirror G's input at random and its features back"),
     )  # fmt: skip
     inference_nets = ("G",)
-    headings: ClassVar[Mapping[str, str]] = {"idt_B": "rain-free photo through the derainer"}
+    headings: ClassVar[Mapping[str, str]] = {"idt_B": "target image through the generator"}
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:

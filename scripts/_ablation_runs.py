@@ -23,7 +23,7 @@ from options.train_options import DISPLAY_OPTIONS
 from scripts._ablation_grids import Grid, GridRow
 from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.errors import UserError
-from util.images import write_atomically
+from util.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = "ablation.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,16 @@ SMALL_CROPS = ("--load_size", "36", "--crop_size", "32")
 QUIET = ("--display_id", "0", "--gpu_ids", "-1", "--num_threads", "0")
 SMALL_CCLGAN = ("--semantic_encoder", "efficientnet_lite0", "--semantic_size", "32", "--num_patches", "16",
                 "--inter_patches", "16")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Programs set up logging for their process; here several of them share one."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -26,6 +26,7 @@ from models.networks.batching import can_batch, encode_together, forward_togethe
 from models.networks.blur import BlurDownsample, BlurUpsample
 from models.networks.init import INIT_TYPES, initialize
 from models.networks.norm import make_norm, mixes_samples
+from models.networks.patchgan import PatchDiscriminator
 from models.networks.tapped import tap_widths
 from util.errors import UserError
 
@@ -541,6 +542,7 @@ def test_blur_up_is_bilinear_interpolation() -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_smallest_image_that_a_patchgan_takes_is_the_one_it_names(layers: int, antialias: bool) -> None:
     network = create_discriminator("n_layers", 3, 4, layers, antialias=antialias)
+    assert isinstance(network, PatchDiscriminator)
     smallest = network.smallest
     network(torch.rand(1, 3, smallest, smallest))
     with pytest.raises(UserError, match=f"needs {smallest}"):

@@ -14,7 +14,7 @@ from typing import Any
 
 from dominate import tags
 
-from util.images import write_atomically
+from util.files import write_atomically
 from util.pages.html import new_document
 
 STYLES = ("base.css", "result.css")

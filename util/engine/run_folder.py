@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 OPTIONS_FILE = "options.yaml"
 STATE_FILE = "training_state.pth"
 LATEST = "latest"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass
