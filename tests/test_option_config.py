@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -167,7 +167,7 @@ def test_continuing_under_another_preset_brings_its_defaults(caplog: pytest.LogC
 def test_continuing_keeps_the_architecture_that_the_weights_have(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Sized(CycleGANModel):
-        options: Any = (*CycleGANModel.options, Option("size", "small", "preset", choices=("small", "large")))
+        options: ClassVar[Any] = (*CycleGANModel.options, Option("size", "small", "preset", choices=("small", "large")))
 
         @classmethod
         def defaults(cls, chosen: Any) -> dict[str, Any]:
