@@ -3,7 +3,7 @@
 What it does, each step only where it is not done already:
   1. environment  makes .venv in this checkout and installs requirements.txt there (several GB, once)
   2. dataset      draws rain on the photographs in datasets/photos: datasets/rain_demo
-  3. training     train.py with scripts/demo_options.yaml, about 8 minutes on 2 CPU cores
+  3. training     train.py with scripts/demo_options.yaml, about 5 minutes on 2 CPU cores
   4. testing      test.py on six photographs unseen in training; prints PSNR and SSIM and the path of the result page
 
 The semantic encoder of CCLGAN's contrastive loss is EfficientNet-Lite0 (Apache-2.0), which a Python package brings,
