@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypedDict
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.losses import GANLoss
 from models.networks import Discriminator, Generator, create_discriminator, create_generator
+from models.networks.batching import forward_together
 from util.errors import UserError
 from util.option import Option
 
@@ -159,3 +161,12 @@ def discriminator_from(opt: Any, input_nc: int) -> Discriminator:
             f"use a larger crop, a smaller --n_layers_D with --netD n_layers, or --netD pixel."
         )
     return discriminator
+
+
+def discriminator_loss(gan: GANLoss, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """A discriminator's adversarial loss on real and (detached) fake images [N, C, H, W].
+
+    Halved as in CycleGAN, which slows the discriminator down relative to the generator; WGAN-GP's penalty is not.
+    """
+    judged_real, judged_fake = forward_together(discriminator, [real, fake])
+    return 0.5 * (gan.real(judged_real) + gan.fake(judged_fake)) + gan.penalty(discriminator, real, fake)

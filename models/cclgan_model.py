@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, taps_from
+from models.base_model import Batch, Model, Phase, discriminator_from, discriminator_loss, generator_from, taps_from
 from models.cclgan_options import OPTIONS, PRESETS, check_weights
 from models.image_pool import ImagePool
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
@@ -248,8 +248,8 @@ class CCLGANModel(Model):
     def discriminator_losses(self, x: TwoBranches) -> dict[str, Tensor]:
         """Eq. 8–9 from the discriminators' side, halved as in CycleGAN, and inter-CCL if they learn from it."""
         losses = {
-            "D_A": self._discriminator_loss("D_A", x.N, self.pool_N.query(x.N_hat)),
-            "D_B": self._discriminator_loss("D_B", x.R, self.pool_R.query(x.R_hat)),
+            "D_A": discriminator_loss(self.gan, self.nets["D_A"], x.N, self.pool_N.query(x.N_hat)),
+            "D_B": discriminator_loss(self.gan, self.nets["D_B"], x.R, self.pool_R.query(x.R_hat)),
         }
         if self.lambda_inter > 0 and self.inter_updates_D:
             images_A = [x.N_hat.detach(), x.N_tilde.detach(), x.N, x.R]
@@ -258,11 +258,6 @@ class CCLGANModel(Model):
             inter_B = self._contrast("B", *encode_together(self.nets["D_B"], images_B, self.inter_taps))
             losses["D_inter"] = self.lambda_inter * (inter_A + inter_B)
         return losses
-
-    def _discriminator_loss(self, name: str, real: Tensor, fake: Tensor) -> Tensor:
-        judged_real, judged_fake = forward_together(self.nets[name], [real, fake])
-        penalty = self.gan.penalty(self.nets[name], real, fake)
-        return 0.5 * (self.gan.real(judged_real) + self.gan.fake(judged_fake)) + penalty
 
     def visuals(self, x: TwoBranches) -> dict[str, Tensor]:
         images = {"real_A": x.R, "fake_B": x.N_hat, "rec_A": x.R_tilde, "idt_A": x.idt_N}

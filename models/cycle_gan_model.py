@@ -13,10 +13,18 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, need_equal_channels
+from models.base_model import (
+    Batch,
+    Model,
+    Phase,
+    discriminator_from,
+    discriminator_loss,
+    generator_from,
+    need_equal_channels,
+)
 from models.image_pool import ImagePool
 from models.losses import GANLoss
-from models.networks.batching import forward_together, generate_together
+from models.networks.batching import generate_together
 from util.option import Option
 
 
@@ -109,14 +117,9 @@ class CycleGANModel(Model):
     def discriminator_losses(self, x: Cycle) -> dict[str, Tensor]:
         """Half of eq. 1 for each discriminator, which slows it down relative to the generator."""
         return {
-            "D_A": self._discriminator_loss("D_A", x.real_B, self.pool_B.query(x.fake_B)),
-            "D_B": self._discriminator_loss("D_B", x.real_A, self.pool_A.query(x.fake_A)),
+            "D_A": discriminator_loss(self.gan, self.nets["D_A"], x.real_B, self.pool_B.query(x.fake_B)),
+            "D_B": discriminator_loss(self.gan, self.nets["D_B"], x.real_A, self.pool_A.query(x.fake_A)),
         }
-
-    def _discriminator_loss(self, name: str, real: Tensor, fake: Tensor) -> Tensor:
-        judged_real, judged_fake = forward_together(self.nets[name], [real, fake])
-        penalty = self.gan.penalty(self.nets[name], real, fake)
-        return 0.5 * (self.gan.real(judged_real) + self.gan.fake(judged_fake)) + penalty
 
     def visuals(self, x: Cycle) -> dict[str, Tensor]:
         images = {"real_A": x.real_A, "fake_B": x.fake_B, "rec_A": x.rec_A, "idt_B": x.idt_B}
