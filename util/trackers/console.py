@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -35,6 +36,14 @@ def format_duration(seconds: float) -> str:
     if whole < DAY:
         return f"{whole // HOUR}h {whole % HOUR // MINUTE:02d}m"
     return f"{whole // DAY}d {whole % DAY // HOUR:02d}h"
+
+
+def _has_terminal() -> bool:
+    """Whether standard error is a terminal that says how wide it is; without a width a bar would be invisible."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
 
 
 class EpochBar:
@@ -68,7 +77,7 @@ class EpochBar:
         self._epoch, self._total_epochs, self._images_per_epoch = epoch, total_epochs, images_per_epoch
         self._start_image, self._images = start_image, start_image
         self._hint = seconds_per_image_hint
-        self._terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._terminal = _has_terminal() if terminal is None else terminal
         self._seconds_between_lines, self._data_wait_hint, self._clock = seconds_between_lines, data_wait_hint, clock
         self._began = clock()
         self._now = self._began
