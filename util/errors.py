@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 class UserError(Exception):
@@ -24,7 +26,8 @@ Main = Callable[[Sequence[str] | None], "int | None"]
 def entry_point(main: Main) -> Callable[..., int]:
     """Turn ``main(argv=None)`` into a function that returns the process's exit code; None from ``main`` means 0.
 
-    A :class:`UserError` becomes one line on standard error and exit code 2; Ctrl-C becomes exit code 130.
+    A :class:`UserError` becomes one line on standard error and exit code 2; Ctrl-C becomes exit code 130, and a
+    reader that closed our output 141, as if the signal had ended us.
     Every other exception is our own bug and keeps its traceback.
     """
 
@@ -38,5 +41,8 @@ def entry_point(main: Main) -> Callable[..., int]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
+        except BrokenPipeError:  # whoever read our output, such as head, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_BROKEN_PIPE
 
     return run
