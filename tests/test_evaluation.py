@@ -32,8 +32,8 @@ def make_row(folder: Path, name: str, seed: int, size: tuple[int, int] = (15, 18
     """A random target, an output near it and an input far from it, saved as PNG files."""
     rng = np.random.default_rng(seed)
     target = rng.integers(60, 196, (*size, 3))
-    far, near = (np.uint8(target + rng.integers(-noise, noise + 1, target.shape)) for noise in (60, 9))
-    files = {"rainy": far, "derained": near, "target": np.uint8(target)}
+    far, near = ((target + rng.integers(-noise, noise + 1, target.shape)).astype(np.uint8) for noise in (60, 9))
+    files = {"rainy": far, "derained": near, "target": target.astype(np.uint8)}
     paths = [save(folder / kind / f"{name}.png", array) for kind, array in files.items()]
     return Row(name, *paths)
 

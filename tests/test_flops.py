@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.test_cclgan import NaiveStep
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "ablations.md"
 SIZE = 256
+BETWEEN_VERSIONS = 0.03  # releases of PyTorch count CLIP's attention a little differently; the rest is exact
 
 
 def options(*flags: str) -> Options:
@@ -158,8 +160,16 @@ def naive_flops(model: CCLGANModel, opt: Options, batch: dict[str, Tensor]) -> i
 def test_the_docs_state_the_figures_that_the_command_prints(paper: PaperStep) -> None:
     whole = sum(cost[0] for cost in paper.costs.values()), sum(cost[1] for cost in paper.costs.values())
     lines = markdown({**paper.costs, "whole step": whole, "the usual step": paper.usual}).splitlines()
-    written = DOCS.read_text(encoding="utf-8")
-    assert [line for line in lines if line not in written] == []
+    written = {cells[0]: cells[1:] for cells in map(_cells, DOCS.read_text(encoding="utf-8").splitlines())}
+    for name, *numbers in map(_cells, lines[2:]):
+        assert [float(cell.strip("*")) for cell in written[name]] == pytest.approx(
+            [float(cell.strip("*")) for cell in numbers], rel=BETWEEN_VERSIONS
+        ), name
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a row of a Markdown table."""
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_sharing_passes_saves_more_than_half_of_the_naive_step_and_the_docs_state_it(paper: PaperStep) -> None:
@@ -168,7 +178,8 @@ def test_sharing_passes_saves_more_than_half_of_the_naive_step_and_the_docs_stat
     with FakeTensorMode(allow_non_fake_inputs=True):
         naive = naive_flops(model, opt, make_fake(model, (1, 3, SIZE, SIZE)))
     assert paper.in_one_go < sum(paper.usual) < naive / 2
-    assert f"{naive / 1e9:.2f} GFLOP" in DOCS.read_text(encoding="utf-8")
+    stated = [float(number) for number in re.findall(r"(\d+\.\d\d) GFLOP", DOCS.read_text(encoding="utf-8"))]
+    assert any(number == pytest.approx(naive / 1e9, rel=BETWEEN_VERSIONS) for number in stated)
 
 
 def test_the_command_counts_other_settings(capsys: pytest.CaptureFixture[str]) -> None:
