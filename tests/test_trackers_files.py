@@ -61,6 +61,9 @@ class Recorder:
     def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
         self._note("scalars")
 
+    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+        self._note("metrics")
+
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         self._note("images")
 
@@ -160,9 +163,10 @@ def test_a_failing_tracker_is_reported_once_and_the_others_go_on(caplog: pytest.
     with caplog.at_level(logging.INFO):
         group.scalars(progress_at(1), {})
         group.images(progress_at(1), {})
+        group.metrics(progress_at(1), {})
         group.scalars(progress_at(2), {})
         group.close()
-    assert good.calls == ["scalars", "images", "scalars", "close"]
+    assert good.calls == ["scalars", "images", "metrics", "scalars", "close"]
     assert bad.calls == ["scalars", "close"]
     assert len(caplog.records) == 1
     message = caplog.records[0].getMessage()

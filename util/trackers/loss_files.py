@@ -99,6 +99,9 @@ class LossFiles:
         self._csv.write(_csv_line(_cells(self._columns, {**values, **row})))
         self._csv.flush()
 
+    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """Validation metrics are not kept here yet."""
+
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         """Pictures are not kept here."""
 

@@ -47,6 +47,9 @@ class Tracker(Protocol):
     def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
         """Report named numbers, usually the losses."""
 
+    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """Report a validation: metric key (``"psnr"``, ``"ciede2000"``) -> mean over the validation images."""
+
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         """Report pictures: technical label (``"fake_B"``) -> uint8 array of shape [H, W, C], C being 1 or 3."""
 
@@ -66,6 +69,10 @@ class TrackerGroup:
     def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
         """See :meth:`Tracker.scalars`."""
         self._each(lambda tracker: tracker.scalars(progress, values))
+
+    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """See :meth:`Tracker.metrics`."""
+        self._each(lambda tracker: tracker.metrics(progress, values))
 
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         """See :meth:`Tracker.images`."""

@@ -116,6 +116,9 @@ class VisdomTracker:
             curves = self._history.curves()
             self._put(lambda: self._send_curves(curves))
 
+    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """Validation metrics are not kept here yet."""
+
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         """Show pictures (uint8 [H, W, C]) in one grid, or in a window each if ``ncols`` is 0."""
         copies = {label: _to_rgb(image) for label, image in images.items()}

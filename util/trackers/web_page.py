@@ -66,6 +66,9 @@ class WebPage:
         self._history.add(progress, values)
         self._status = _status(progress)
 
+    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """Validation metrics are not kept here yet."""
+
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         """Save pictures (uint8 [H, W], [H, W, 1] or [H, W, 3]) and write the page anew."""
         pictures = {label: self._save(progress, label, image) for label, image in images.items()}
