@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,14 +23,11 @@ from util.engine.device import choose_device, choose_precision
 from util.engine.run_folder import LATEST, Position, RunFolder
 from util.engine.schedule import Schedule
 from util.engine.stepper import Stepper
-from util.engine.training import Audience, Frequencies, Training
+from util.engine.training import Frequencies, Training
 from util.errors import EXIT_INTERRUPTED, UserError, entry_point
 from util.logs import set_up_logging
 from util.pages.labels import headings
-from util.trackers.loss_files import CSV_NAME, LossFiles
-from util.trackers.tracker import TrackerGroup
-from util.trackers.visdom_tracker import connect_visdom
-from util.trackers.web_page import WebPage
+from util.trackers.audience import VisdomServer, gather_audience
 
 logger = logging.getLogger("train")
 
@@ -70,7 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     save_options(opt, run.options_file)
 
     audience = gather_audience(
-        opt, run, position.total_images if resumed else None, {**headings(opt.direction), **model.headings}
+        run.path,
+        position.total_images if resumed else None,
+        title=opt.name,
+        words={**headings(opt.direction), **model.headings},
+        web_page=not opt.no_html,
+        visdom=visdom_server(opt),
     )
     try:
         finished = Training(stepper, schedule, loader, run, audience, frequencies(opt)).run(position)
@@ -97,26 +99,11 @@ def load_networks_alone(opt: Options, run: RunFolder, stepper: Stepper) -> None:
     )
 
 
-def gather_audience(opt: Options, run: RunFolder, resumed_at: int | None, words: Mapping[str, str]) -> Audience:
-    """Everything that wants to hear of the training.
-
-    ``resumed_at`` is the number of images after which a run goes on, None for a new one; ``words`` are headings
-    for the images' labels.
-    """
-    files = LossFiles(run.path, resumed_at)
-    pages = [] if opt.no_html else [WebPage(run.path, opt.name, resumed_at, words)]
-    visdom = None
-    if opt.display_id > 0:
-        visdom = connect_visdom(
-            opt.display_server,
-            opt.display_port,
-            opt.display_env or opt.name,
-            opt.display_ncols,
-            losses_csv=None if resumed_at is None else run.path / CSV_NAME,
-            words=words,
-        )
-    live = [] if visdom is None else [visdom]
-    return Audience(TrackerGroup([files, *pages, *live]), live=TrackerGroup(live), page=TrackerGroup(pages))
+def visdom_server(opt: Options) -> VisdomServer | None:
+    """Where live plots are to be sent, if they are wanted."""
+    if opt.display_id <= 0:
+        return None
+    return VisdomServer(opt.display_server, opt.display_port, opt.display_env or opt.name, opt.display_ncols)
 
 
 def flags_of_run(opt: Options) -> str:

@@ -17,8 +17,9 @@ from util.engine.schedule import Schedule
 from util.engine.stepper import Stepper
 from util.errors import UserError
 from util.images import to_uint8
+from util.trackers.audience import Audience
 from util.trackers.console import EpochBar
-from util.trackers.tracker import Progress, TrackerGroup
+from util.trackers.tracker import Progress
 
 
 class Loader(Protocol):
@@ -41,15 +42,6 @@ class Frequencies:
     save_latest_freq: int
     save_epoch_freq: int
     save_by_iter: bool
-
-
-@dataclass(frozen=True)
-class Audience:
-    """Who hears what: all hear losses, ``live`` sees images often, ``page`` keeps some of them."""
-
-    everyone: TrackerGroup
-    live: TrackerGroup
-    page: TrackerGroup
 
 
 def crossed(before: int, after: int, every: int) -> bool:
