@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from data.loader import TrainingDataset, TrainingLoader
+from data.loader import DatasetSettings, TrainingDataset, TrainingLoader
 from data.reading import MODES
 from data.test_dataset import TestDataset, TestItem
 from data.transforms import TrainingTransform, WholeImageTransform
@@ -20,6 +20,7 @@ from util.registry import Registry
 
 __all__ = [
     "DATASETS",
+    "DatasetSettings",
     "TestDataset",
     "TestItem",
     "TrainingDataset",
@@ -52,7 +53,7 @@ def create_training_loader(opt: argparse.Namespace, device_type: str = "cpu") ->
     """
     dataset_class = DATASETS.get(opt.dataset_mode)
     own: dict[str, Any] = {option.name: getattr(opt, option.name) for option in dataset_class.options}
-    dataset = dataset_class(
+    settings = DatasetSettings(
         dataroot=_dataroot(opt),
         phase=opt.phase,
         direction=opt.direction,
@@ -64,10 +65,9 @@ def create_training_loader(opt: argparse.Namespace, device_type: str = "cpu") ->
         max_dataset_size=_limit(opt.max_dataset_size),
         skip_bad=opt.skip_bad,
         batch_size=opt.batch_size,
-        **own,
     )
     return TrainingLoader(
-        dataset,
+        dataset_class(settings, **own),
         batch_size=opt.batch_size,
         seed=opt.seed,
         shuffle=not opt.serial_batches,

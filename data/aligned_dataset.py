@@ -20,10 +20,10 @@ from data.files import (
     require_images,
     source_and_target,
 )
-from data.loader import PASSED_OVER, Sample, TrainingDataset
+from data.loader import PASSED_OVER, DatasetSettings, Sample, TrainingDataset
 from data.reading import check_readable, read_first, read_image
 from data.sampler import SampleKey
-from data.transforms import Placement, TrainingTransform
+from data.transforms import Placement
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -37,32 +37,20 @@ class AlignedDataset(TrainingDataset):
     ``<dataroot>/<phase>B`` hold images that match by relative path without extension.
     """
 
-    def __init__(
-        self,
-        *,
-        dataroot: Path,
-        phase: str,
-        transform: TrainingTransform,
-        direction: str = "AtoB",
-        channels: tuple[int, int] = (3, 3),
-        serial_batches: bool = False,
-        max_dataset_size: int | None = None,
-        skip_bad: bool = False,
-        batch_size: int = 1,
-    ) -> None:
-        """Arguments and errors are those of :class:`data.loader.TrainingDataset`.
+    def __init__(self, settings: DatasetSettings) -> None:
+        """Errors are those of :class:`data.loader.TrainingDataset`; a pair stays together in any order.
 
         Raises:
             UserError: also for names or sizes of a pair that do not match.
         """
-        del serial_batches  # a pair stays together either way
-        units = aligned_units(dataroot, phase, direction)[:max_dataset_size]
-        checked = check_readable(units, skip_bad=skip_bad)
+        units = aligned_units(settings.dataroot, settings.phase, settings.direction)[: settings.max_dataset_size]
+        checked = check_readable(units, skip_bad=settings.skip_bad)
         check_pairs(checked.units, checked.sizes)
         self.pairs = checked.units
-        transform.check([unit[0] for unit in self.pairs], checked.sizes, batch_size=batch_size)
-        self._transform, self._channels, self._skip_bad = transform, channels, skip_bad
-        logger.info("%s: %d pairs", phase, len(self.pairs))
+        sources = [source for source, _ in self.pairs]
+        settings.transform.check(sources, checked.sizes, batch_size=settings.batch_size)
+        self._settings = settings
+        logger.info("%s: %d pairs", settings.phase, len(self.pairs))
 
     @classmethod
     def test_units(cls, *, dataroot: Path, phase: str, direction: str, eval_pairs: str) -> list[Unit]:
@@ -83,12 +71,14 @@ class AlignedDataset(TrainingDataset):
         def read(index: int) -> tuple[list[torch.Tensor], list[str]]:
             paths = [file.path for file in self.pairs[index]]
             tensors = [
-                self._transform(image, placement, channels, what=f"'{path}'")
-                for image, channels, path in zip(_read_pair(self.pairs[index]), self._channels, paths, strict=True)
+                self._settings.transform(image, placement, channels, what=f"'{path}'")
+                for image, channels, path in zip(
+                    _read_pair(self.pairs[index]), self._settings.channels, paths, strict=True
+                )
             ]
             return tensors, [str(path) for path in paths]
 
-        ((a, b), (a_path, b_path)), notes = read_first(len(self), key.index, read, skip_bad=self._skip_bad)
+        ((a, b), (a_path, b_path)), notes = read_first(len(self), key.index, read, skip_bad=self._settings.skip_bad)
         return {"A": a, "B": b, "A_paths": a_path, "B_paths": b_path, PASSED_OVER: notes}
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
+from data.loader import DatasetSettings
 from data.reading import ImageFile, check_readable, read_first, read_image
-from data.transforms import Placement, TrainingTransform
+from data.transforms import Placement
 
 logger = logging.getLogger(__name__)
 
@@ -16,25 +17,16 @@ logger = logging.getLogger(__name__)
 class Domain:
     """The checked images of one domain, and how to load one of them for training."""
 
-    def __init__(
-        self,
-        images: Sequence[ImageFile],
-        *,
-        label: str,
-        transform: TrainingTransform,
-        channels: int,
-        skip_bad: bool,
-        batch_size: int,
-    ) -> None:
-        """Look at every file's header; ``label`` names the domain in the log.
+    def __init__(self, images: Sequence[ImageFile], label: str, settings: DatasetSettings, *, side: int) -> None:
+        """Look at every file's header; ``label`` names the domain in the log, ``side`` is 0 (source) or 1 (target).
 
         Raises:
-            UserError: an image is unreadable, too small, or (``batch_size`` > 1) of another size than the rest.
+            UserError: an image is unreadable, too small, or (in batches) of another size than the rest.
         """
-        checked = check_readable([(image,) for image in images], skip_bad=skip_bad)
+        checked = check_readable([(image,) for image in images], skip_bad=settings.skip_bad)
         self.images = [image for (image,) in checked.units]
-        transform.check(self.images, checked.sizes, batch_size=batch_size)
-        self._transform, self._channels, self._skip_bad = transform, channels, skip_bad
+        settings.transform.check(self.images, checked.sizes, batch_size=settings.batch_size)
+        self._settings, self._channels = settings, settings.channels[side]
         logger.info("%s: %d images", label, len(self.images))
 
     def __len__(self) -> int:
@@ -47,7 +39,7 @@ class Domain:
         def read(candidate: int) -> tuple[torch.Tensor, str]:
             path = self.images[candidate].path
             image = read_image(path, self._channels)
-            return self._transform(image, placement, self._channels, what=f"'{path}'"), str(path)
+            return self._settings.transform(image, placement, self._channels, what=f"'{path}'"), str(path)
 
-        (tensor, path), notes = read_first(len(self.images), index, read, skip_bad=self._skip_bad)
+        (tensor, path), notes = read_first(len(self.images), index, read, skip_bad=self._settings.skip_bad)
         return tensor, path, notes

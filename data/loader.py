@@ -27,6 +27,33 @@ PASSED_OVER = "passed_over"
 """Key of a sample's list of sentences about unreadable files; the loader logs them and takes them out."""
 
 
+@dataclass(frozen=True)
+class DatasetSettings:
+    """What every dataset is made from.
+
+    Attributes:
+        dataroot: the folder that the user named.
+        phase: ``train``, ``val`` or ``test``.
+        transform: what is done to each image.
+        direction: ``AtoB``, or ``BtoA`` to make B the source.
+        channels: 1 (grey) or 3 (RGB), of the source and of the target.
+        serial_batches: take images in the order of their names, with no random order or partner.
+        max_dataset_size: use only the first that many images, by name, of each folder; None = all.
+        skip_bad: leave unreadable images out, with a warning, instead of stopping.
+        batch_size: only to refuse at once images that could not be stacked.
+    """
+
+    dataroot: Path
+    phase: str
+    transform: TrainingTransform
+    direction: str = "AtoB"
+    channels: tuple[int, int] = (3, 3)
+    serial_batches: bool = False
+    max_dataset_size: int | None = None
+    skip_bad: bool = False
+    batch_size: int = 1
+
+
 class TrainingDataset(Dataset[Sample], ABC):
     """What a dataset of ``--dataset_mode`` offers; a plugin's dataset derives from it.
 
@@ -48,33 +75,10 @@ class TrainingDataset(Dataset[Sample], ABC):
         return find_test_units(dataroot=dataroot, phase=phase, direction=direction, eval_pairs=eval_pairs)
 
     @abstractmethod
-    def __init__(
-        self,
-        *,
-        dataroot: Path,
-        phase: str,
-        transform: TrainingTransform,
-        direction: str = "AtoB",
-        channels: tuple[int, int] = (3, 3),
-        serial_batches: bool = False,
-        max_dataset_size: int | None = None,
-        skip_bad: bool = False,
-        batch_size: int = 1,
-        **own: Any,
-    ) -> None:
-        """Find the images and look at the header of each; every dataset gets these keyword arguments.
+    def __init__(self, settings: DatasetSettings, **own: Any) -> None:
+        """Find the images and look at the header of each.
 
-        Args:
-            dataroot: the folder that the user named.
-            phase: ``train``, ``val`` or ``test``.
-            transform: what is done to each image.
-            direction: ``AtoB``, or ``BtoA`` to make B the source.
-            channels: 1 (grey) or 3 (RGB), of the source and of the target.
-            serial_batches: take images in the order of their names, with no random order or partner.
-            max_dataset_size: use only the first that many images, by name, of each folder.
-            skip_bad: leave unreadable images out, with a warning, instead of stopping.
-            batch_size: only to refuse at once images that could not be stacked.
-            own: the values of the dataset's own ``options``, each under its name.
+        ``own`` holds the values of the dataset's own ``options``, each under its name.
 
         Raises:
             UserError: folder missing or empty, image unreadable or too small, sizes that cannot share a batch.

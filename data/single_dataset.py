@@ -15,10 +15,10 @@ from data.files import (
     require_images,
     source_and_target,
 )
-from data.loader import PASSED_OVER, Sample, TrainingDataset
+from data.loader import PASSED_OVER, DatasetSettings, Sample, TrainingDataset
 from data.reading import ImageFile
 from data.sampler import SampleKey
-from data.transforms import Placement, TrainingTransform
+from data.transforms import Placement
 from util.errors import UserError
 
 
@@ -29,29 +29,10 @@ class SingleDataset(TrainingDataset):
     itself where it has none of the folders trainA, trainB, testA and so on; sub-folders included.
     """
 
-    def __init__(
-        self,
-        *,
-        dataroot: Path,
-        phase: str,
-        transform: TrainingTransform,
-        direction: str = "AtoB",
-        channels: tuple[int, int] = (3, 3),
-        serial_batches: bool = False,
-        max_dataset_size: int | None = None,
-        skip_bad: bool = False,
-        batch_size: int = 1,
-    ) -> None:
-        """Arguments and errors are those of :class:`data.loader.TrainingDataset`; only ``channels[0]`` matters."""
-        del serial_batches  # there is no second domain to walk through
-        self.domain = Domain(
-            single_images(dataroot, phase, direction)[:max_dataset_size],
-            label="source",
-            transform=transform,
-            channels=channels[0],
-            skip_bad=skip_bad,
-            batch_size=batch_size,
-        )
+    def __init__(self, settings: DatasetSettings) -> None:
+        """Errors are those of :class:`data.loader.TrainingDataset`; of the settings, ``serial_batches`` has no use."""
+        images = single_images(settings.dataroot, settings.phase, settings.direction)
+        self.domain = Domain(images[: settings.max_dataset_size], "source", settings, side=0)
 
     @classmethod
     def test_units(cls, *, dataroot: Path, phase: str, direction: str, eval_pairs: str) -> list[Unit]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from data.domain import Domain
 from data.files import images_in, source_and_target
-from data.loader import PASSED_OVER, Sample, TrainingDataset
+from data.loader import PASSED_OVER, DatasetSettings, Sample, TrainingDataset
 from data.sampler import SampleKey
-from data.transforms import Placement, TrainingTransform
+from data.transforms import Placement
 
 
 class UnalignedDataset(TrainingDataset):
@@ -20,34 +18,12 @@ class UnalignedDataset(TrainingDataset):
     image is drawn at random, or with ``serial_batches`` goes by the index as well.
     """
 
-    def __init__(
-        self,
-        *,
-        dataroot: Path,
-        phase: str,
-        transform: TrainingTransform,
-        direction: str = "AtoB",
-        channels: tuple[int, int] = (3, 3),
-        serial_batches: bool = False,
-        max_dataset_size: int | None = None,
-        skip_bad: bool = False,
-        batch_size: int = 1,
-    ) -> None:
-        """Arguments and errors are those of :class:`data.loader.TrainingDataset`."""
-        self.serial_batches = serial_batches
-        folders = [f"{phase}{domain}" for domain in source_and_target(direction)]
-        images = [images_in(dataroot, folder)[:max_dataset_size] for folder in folders]
-        self.source, self.target = (
-            Domain(
-                images[side],
-                label=folders[side],
-                transform=transform,
-                channels=channels[side],
-                skip_bad=skip_bad,
-                batch_size=batch_size,
-            )
-            for side in (0, 1)
-        )
+    def __init__(self, settings: DatasetSettings) -> None:
+        """Errors are those of :class:`data.loader.TrainingDataset`."""
+        self.serial_batches = settings.serial_batches
+        folders = [f"{settings.phase}{domain}" for domain in source_and_target(settings.direction)]
+        images = [images_in(settings.dataroot, folder)[: settings.max_dataset_size] for folder in folders]
+        self.source, self.target = (Domain(images[side], folders[side], settings, side=side) for side in (0, 1))
 
     def __len__(self) -> int:
         """Number of images in the larger folder."""

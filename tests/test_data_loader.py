@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from data import create_training_loader
-from data.loader import Batch, TrainingDataset, TrainingLoader
+from data.loader import Batch, DatasetSettings, TrainingDataset, TrainingLoader
 from data.sampler import EpochBatches, SampleKey, epoch_order
 from data.transforms import TrainingTransform
 from data.unaligned_dataset import UnalignedDataset
@@ -168,7 +168,7 @@ def test_crop_is_an_exact_cut_of_the_file(dataroot: Path) -> None:
 
 
 def test_datasets_pickle(dataroot: Path) -> None:
-    dataset = UnalignedDataset(dataroot=dataroot, phase="train", transform=TrainingTransform("crop", crop_size=8))
+    dataset = UnalignedDataset(DatasetSettings(dataroot, "train", TrainingTransform("crop", crop_size=8)))
     copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301
     key = SampleKey(1, 2, 3, 4)
     assert torch.equal(copy[key]["A"], dataset[key]["A"]) and copy[key]["B_paths"] == dataset[key]["B_paths"]
