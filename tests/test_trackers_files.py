@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from util.errors import UserError
-from util.trackers.history import LossHistory
+from util.trackers.history import RunHistory, Thinned
 from util.trackers.loss_files import LossFiles, read_losses
 from util.trackers.tracker import Progress, TrackerGroup
 
@@ -41,8 +41,15 @@ def write(folder: Path, totals: list[int], resumed_at: int | None, **losses: flo
     files.close()
 
 
-def rows_of(folder: Path) -> list[list[str]]:
-    with (folder / "losses.csv").open(encoding="utf-8", newline="") as file:
+def validate(folder: Path, totals: list[int], resumed_at: int | None, **metrics: float) -> None:
+    files = LossFiles(folder, resumed_at)
+    for total in totals:
+        files.metrics(progress_at(total), metrics or {"psnr": total / 10})
+    files.close()
+
+
+def rows_of(folder: Path, name: str = "losses.csv") -> list[list[str]]:
+    with (folder / name).open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
 
 
@@ -130,7 +137,7 @@ def test_a_run_that_ended_before_its_first_report_does_not_replace_the_losses_ke
 
 
 @pytest.mark.parametrize("resumed_at", [None, 100])
-@pytest.mark.parametrize("name", ["losses.csv", "loss_log.txt"])
+@pytest.mark.parametrize("name", ["losses.csv", "metrics.csv", "loss_log.txt"])
 def test_a_folder_in_the_place_of_a_file_is_named_and_nothing_is_left(
     tmp_path: Path, name: str, resumed_at: int | None
 ) -> None:
@@ -184,10 +191,10 @@ def test_interrupting_the_training_is_not_swallowed() -> None:
 
 @pytest.mark.parametrize("reports", [1, 7, 8, 9, 16, 45, 64])
 def test_history_points_are_means_of_equally_many_reports(reports: int) -> None:
-    history = LossHistory(points=8)
+    history = Thinned(points=8)
     values = np.random.default_rng(reports).normal(size=reports)
     for index, value in enumerate(values):
-        history.add(progress_at(index + 1), {"G": value})
+        history.add((index + 1) / PER_EPOCH, {"G": value})
     each = 1
     while math.ceil(reports / each) > 8:
         each *= 2
@@ -200,9 +207,58 @@ def test_history_points_are_means_of_equally_many_reports(reports: int) -> None:
 
 def test_history_of_a_resumed_run_starts_with_the_file(tmp_path: Path) -> None:
     write(tmp_path, [50, 100], None)
-    history = LossHistory(100, tmp_path / "losses.csv")
-    history.add(progress_at(150), {"G": 15.0, "new": 1.0})
-    curves = history.curves()
+    history = RunHistory(100, tmp_path)
+    history.add_losses(progress_at(150), {"G": 15.0, "new": 1.0})
+    curves = history.losses()
     np.testing.assert_allclose(curves.positions, [0.5, 1.0, 1.5])
     np.testing.assert_allclose(curves.values["G"], [5, 10, 15])
     np.testing.assert_array_equal(curves.values["new"], [math.nan, math.nan, 1])
+
+
+def test_metrics_have_a_file_of_their_own_from_the_first_on(tmp_path: Path) -> None:
+    write(tmp_path, [50], None)
+    assert not (tmp_path / "metrics.csv").exists()
+    validate(tmp_path, [100, 200], 50, psnr=20.5, ssim=math.inf)
+    assert rows_of(tmp_path, "metrics.csv") == [
+        ["epoch", "total_images", "psnr", "ssim"],
+        ["1", "100", "20.5", "inf"],
+        ["2", "200", "20.5", "inf"],
+    ]
+    assert "validation: psnr: 20.5" in (tmp_path / "loss_log.txt").read_text(encoding="utf-8")
+
+
+def test_a_resumed_run_leaves_no_gap_and_no_repeat_in_the_metrics(tmp_path: Path) -> None:
+    validate(tmp_path, [100, 200, 300], None)
+    validate(tmp_path, [200, 300, 400], 200)  # the checkpoint was saved before its validation, which is made again
+    assert [row[1:] for row in rows_of(tmp_path, "metrics.csv")[1:]] == [
+        ["100", "10"],
+        ["200", "20"],
+        ["300", "30"],
+        ["400", "40"],
+    ]
+
+
+def test_a_new_run_keeps_the_metrics_of_the_one_before(tmp_path: Path) -> None:
+    validate(tmp_path, [100], None)
+    before = (tmp_path / "metrics.csv").read_text(encoding="utf-8")
+    write(tmp_path, [20], None)
+    assert (tmp_path / "metrics.previous.csv").read_text(encoding="utf-8") == before
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("first", ["losses", "metrics"])
+def test_history_replays_both_files_whichever_report_comes_first(tmp_path: Path, first: str) -> None:
+    for total in (50, 100):
+        write(tmp_path, [total], total - 50 or None, G=float(total))
+    validate(tmp_path, [50, 100], 100)
+    history = RunHistory(100, tmp_path)
+    if first == "losses":
+        history.add_losses(progress_at(130), {"G": 130.0})
+        history.add_metrics(progress_at(130), {"psnr": 13.0})
+    else:
+        history.add_metrics(progress_at(130), {"psnr": 13.0})
+        history.add_losses(progress_at(130), {"G": 130.0})
+    np.testing.assert_allclose(history.losses().positions, [0.5, 1.0, 1.3])
+    np.testing.assert_allclose(history.losses().values["G"], [50, 100, 130])
+    np.testing.assert_allclose(history.metrics().positions, [0.5, 1.0, 1.3])
+    np.testing.assert_allclose(history.metrics().values["psnr"], [5, 10, 13])

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ import pytest
 
 from util.trackers.loss_files import LossFiles
 from util.trackers.tracker import Progress
-from util.trackers.visdom_tracker import QUEUE_LENGTH, VisdomTracker, connect_visdom, image_grid
+from util.trackers.visdom_client import VisdomServer, announce, connect
+from util.trackers.visdom_tracker import VisdomTracker, image_grid
 
-LOGGER = "util.trackers.visdom_tracker"
 HOST = "http://127.0.0.1"
 START_SECONDS = 60.0
 
@@ -42,73 +42,168 @@ class FakeClient:
     def __init__(self, error: Exception | None = None, gate: threading.Event | None = None) -> None:
         self.error, self.gate = error, gate
         self.lines: list[dict[str, Any]] = []
+        self.images: list[str] = []
 
-    def line(self, **call: Any) -> None:
+    def _answer(self) -> None:
         if self.gate is not None:
             self.gate.wait(10)
         if self.error is not None:
             raise self.error
+
+    def close(self, window: str) -> None:
+        self._answer()
+
+    def get_env_list(self) -> list[str]:
+        self._answer()
+        return ["run"] if self.lines else []
+
+    def line(self, **call: Any) -> None:
+        self._answer()
         self.lines.append(call)
 
+    def image(self, _: np.ndarray, **call: Any) -> None:
+        self._answer()
+        self.images.append(call["win"])
 
-def test_no_server_is_one_line_that_says_how_to_start_one(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
+    def of(self, window: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["win"] == window]
+
+
+def tracker_with(client: FakeClient, past: Path | None = None, connects: bool = True) -> VisdomTracker:
+    def connect(_: VisdomServer) -> FakeClient:
+        if not connects:
+            raise ConnectionError("nothing listens")
+        return client
+
+    server = VisdomServer(HOST, 1, "run", 4)
+    return VisdomTracker(server, past=past, connect=connect, retry_seconds=0.01, seconds_between_sendings=0.01)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+def test_no_server_is_one_line_that_says_how_to_start_one(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     with caplog.at_level(logging.DEBUG):
-        assert connect_visdom(HOST, port, "main", 4) is None
+        announce(VisdomServer(HOST, port, "main", 4))
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1
-    assert f"python -m visdom.server -port {port}" in lines[0]
+    assert f"python scripts/visdom_server.py --port {port}" in lines[0]
     assert f"ssh -L {port}:localhost:{port}" in lines[0]
     assert "\n" not in lines[0]
-    assert "".join(capfd.readouterr()).strip() in ("", lines[0])
 
 
-def test_a_dying_server_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    tracker = VisdomTracker(FakeClient(ConnectionError("gone")), "here:1", 4, retry_seconds=0.0)
-    with caplog.at_level(logging.INFO, LOGGER):
+def test_that_nothing_listens_is_not_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = tracker_with(FakeClient(), connects=False)
+    with caplog.at_level(logging.INFO):
         for total in (10, 20, 30):
             tracker.scalars(progress_at(total), {"G": 1.0})
+            time.sleep(0.02)
         tracker.close()
-    assert len(caplog.records) == 1
-    assert "here:1" in caplog.records[0].getMessage()
+    assert caplog.records == []
 
 
-def test_a_server_that_comes_back_gets_the_whole_curve() -> None:
+def test_a_dying_server_is_one_line_and_its_return_another(caplog: pytest.LogCaptureFixture) -> None:
     client = FakeClient(ConnectionError("gone"))
-    tracker = VisdomTracker(client, "here:1", 4, retry_seconds=0.0)
+    with caplog.at_level(logging.INFO):
+        tracker = tracker_with(client)
+        for total in (10, 20, 30):
+            tracker.scalars(progress_at(total), {"G": 1.0})
+            time.sleep(0.03)
+        client.error = None
+        wait_until(lambda: len(client.lines) > 0)
+        tracker.close()
+    assert ["stopped answering" in record.getMessage() for record in caplog.records] == [True, False]
+    assert "answers" in caplog.records[1].getMessage()
+
+
+def test_a_server_that_comes_back_gets_everything_without_a_further_report() -> None:
+    client = FakeClient(ConnectionError("gone"))
+    tracker = tracker_with(client)
     tracker.scalars(progress_at(10), {"G": 1.0})
-    while not tracker._queue.empty():
-        time.sleep(0.005)
+    tracker.metrics(progress_at(10), {"psnr": 20.0})
+    tracker.images(progress_at(10), {"fake_B": np.zeros((2, 2, 3), np.uint8)})
+    tracker.scalars(progress_at(20), {"G": 2.0})
+    time.sleep(0.05)
     client.error = None
+    wait_until(lambda: client.images == ["images"])
+    np.testing.assert_allclose(client.of("losses")[-1]["Y"][:, 0], [1, 2])
+    np.testing.assert_allclose(client.of("metric psnr")[-1]["Y"][:, 0], [20])
+    tracker.close()
+
+
+def test_a_server_restarted_unnoticed_gets_the_pictures_again() -> None:
+    client = FakeClient()
+    tracker = tracker_with(client)
+    tracker.scalars(progress_at(10), {"G": 1.0})
+    tracker.images(progress_at(10), {"fake_B": np.zeros((2, 2, 3), np.uint8)})
+    wait_until(lambda: client.images == ["images"])
+    client.lines.clear()  # and with them the environment
+    tracker.scalars(progress_at(20), {"G": 2.0})
+    wait_until(lambda: client.images == ["images", "images"])
+    tracker.close()
+
+
+def test_what_was_reported_last_is_sent_at_the_end() -> None:
+    client = FakeClient()
+    tracker = VisdomTracker(VisdomServer(HOST, 1, "run", 4), connect=lambda _: client, seconds_between_sendings=1000)
+    tracker.scalars(progress_at(10), {"G": 1.0})
+    wait_until(lambda: len(client.lines) == 2)
     tracker.scalars(progress_at(20), {"G": 2.0})
     tracker.close()
-    np.testing.assert_allclose(client.lines[-2]["Y"][:, 0], [1, 2])
+    np.testing.assert_allclose(client.of("losses")[-1]["Y"][:, 0], [1, 2])
 
 
-def test_a_server_that_hangs_never_blocks_the_training() -> None:
-    gate = threading.Event()
-    tracker = VisdomTracker(FakeClient(gate=gate), "here:1", 4)
-    began = time.perf_counter()
-    for total in range(1, 3 * QUEUE_LENGTH):
+@pytest.fixture
+def mute_server() -> Iterator[int]:
+    """A port where connections are accepted and nothing ever answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield int(listener.getsockname()[1])
+
+
+def test_a_server_that_accepts_and_never_answers_holds_up_nothing(
+    mute_server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("util.trackers.visdom_tracker.CLOSE_SECONDS", 0.2)
+    tracker = VisdomTracker(VisdomServer(HOST, mute_server, "run", 4))
+    slowest = 0.0
+    for total in range(1, 200):
+        began = time.perf_counter()
         tracker.scalars(progress_at(total), {"G": 1.0})
-    took = time.perf_counter() - began
-    gate.set()
+        tracker.images(progress_at(total), {"fake_B": np.zeros((64, 64, 3), np.uint8)})
+        slowest = max(slowest, time.perf_counter() - began)
+        time.sleep(0.002)  # the thread gets its chance to hang
+    began = time.perf_counter()
     tracker.close()
-    assert took < 2.0
+    assert time.perf_counter() - began < 1
+    assert slowest < 0.5
 
 
-def test_a_resumed_run_replays_its_losses(tmp_path: Path) -> None:
+def test_the_client_gives_up_on_a_server_that_never_answers(mute_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("util.trackers.visdom_client.ANSWER_SECONDS", 0.05)
+    with pytest.raises(ConnectionError):
+        connect(VisdomServer(HOST, mute_server, "run", 4)).get_env_list()
+
+
+def test_a_resumed_run_replays_its_past(tmp_path: Path) -> None:
     files = LossFiles(tmp_path, None)
     files.scalars(progress_at(50), {"G": 5.0})
+    files.metrics(progress_at(50), {"psnr": 25.0})
     files.close()
     client = FakeClient()
-    tracker = VisdomTracker(client, "here:1", 4, losses_csv=tmp_path / "losses.csv")
+    tracker = tracker_with(client, past=tmp_path)
     tracker.scalars(progress_at(100), {"G": 10.0})
+    tracker.metrics(progress_at(100), {"psnr": 26.0})
     tracker.close()
-    np.testing.assert_allclose(client.lines[0]["X"][:, 0], [0.5, 1.0])
-    np.testing.assert_allclose(client.lines[0]["Y"][:, 0], [5, 10])
+    np.testing.assert_allclose(client.of("losses")[-1]["X"][:, 0], [0.5, 1.0])
+    np.testing.assert_allclose(client.of("losses")[-1]["Y"][:, 0], [5, 10])
+    np.testing.assert_allclose(client.of("metric psnr")[-1]["Y"][:, 0], [25, 26])
 
 
 def test_the_grid_puts_each_image_into_its_cell() -> None:
@@ -122,18 +217,18 @@ def test_the_grid_puts_each_image_into_its_cell() -> None:
     assert (grid[height:, width:] == 255).all()
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A real Visdom server on a free port, started without the download of its scripts."""
-    port = free_port()
+    port, folder = free_port(), tmp_path_factory.mktemp("visdom")
     code = "from visdom.server.run_server import main; main()"
-    flags = ["-port", str(port), "-env_path", str(tmp_path / "env"), "-bind_local"]
-    log = (tmp_path / "server.log").open("w")
-    process = subprocess.Popen([sys.executable, "-c", code, *flags], stdout=log, stderr=subprocess.STDOUT)
+    flags = ["-port", str(port), "-env_path", str(folder / "env"), "-bind_local"]
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-c", code, *flags], stdout=log, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            assert process.poll() is None, (folder / "server.log").read_text()
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -142,7 +237,6 @@ def server(tmp_path: Path) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
-        log.close()
 
 
 def window(port: int, env: str, name: str) -> dict[str, Any]:
@@ -157,10 +251,10 @@ def test_a_real_server_shows_losses_rate_and_images(
     server: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        tracker = connect_visdom(HOST, server, "run", 2, timeout=10.0)
-        assert tracker is not None
+        tracker = VisdomTracker(VisdomServer(HOST, server, "run", 2))
         for total in (50, 100, 150):
             tracker.scalars(progress_at(total), {"G": total / 100, "D": float("nan") if total == 100 else 0.5})
+        tracker.metrics(progress_at(150), {"psnr": 21.5, "ciede2000": 4.0})
         tracker.images(
             progress_at(150), {"real_A": np.zeros((8, 8, 3), np.uint8), "gray": np.ones((8, 8, 1), np.uint8)}
         )
@@ -171,6 +265,8 @@ def test_a_real_server_shows_losses_rate_and_images(
         "D": ([0.5, 1.0, 1.5], [0.5, None, 0.5]),
     }
     assert window(server, "run", "learning rate")["content"]["data"][0]["y"] == [2e-4] * 3
+    assert window(server, "run", "metric psnr")["content"]["data"][0]["y"] == [21.5]
+    assert window(server, "run", "metric ciede2000")["title"] == "validation: Colour difference ΔE"
     shown = window(server, "run", "images")
     assert shown["content"]["src"].startswith("data:image/png;base64,")
     assert "real_A" in shown["title"] and "gray" in shown["title"]
@@ -179,8 +275,7 @@ def test_a_real_server_shows_losses_rate_and_images(
 
 
 def test_without_a_grid_each_image_has_a_window_with_words(server: int) -> None:
-    tracker = connect_visdom("127.0.0.1", server, "run", 0, timeout=10.0)
-    assert tracker is not None
+    tracker = VisdomTracker(VisdomServer("127.0.0.1", server, "each", 0))
     tracker.images(progress_at(10), {"fake_B": np.zeros((8, 8, 3), np.uint8)})
     tracker.close()
-    assert window(server, "run", "image fake_B")["title"] == "epoch 1: derained (fake_B)"
+    assert window(server, "each", "image fake_B")["title"] == "epoch 1: derained (fake_B)"

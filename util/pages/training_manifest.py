@@ -7,11 +7,38 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from util.files import write_text_atomically
 from util.pages.manifest import MANIFEST_NAME, is_inside
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class MetricLine:
+    """How a validation metric is named and written: ``heading`` for people, ``unit``, decimal ``digits``."""
+
+    heading: str
+    unit: str = ""
+    higher_is_better: bool = True
+    digits: int = 2
+
+
+METRICS: Mapping[str, MetricLine] = MappingProxyType(
+    {
+        "psnr": MetricLine("PSNR (Y)", "dB"),
+        "ssim": MetricLine("SSIM (Y)", digits=4),
+        "psnr_rgb": MetricLine("PSNR (RGB)", "dB"),
+        "ciede2000": MetricLine("Colour difference ΔE", higher_is_better=False),
+    }
+)
+
+
+def metric_heading(key: str) -> str:
+    """The metric's name and unit for people; an unknown one is called by its key."""
+    metric = METRICS.get(key, MetricLine(key))
+    return f"{metric.heading}, {metric.unit}" if metric.unit else metric.heading
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from util.trackers.loss_files import CSV_NAME, LossFiles
+from util.trackers.loss_files import LossFiles
 from util.trackers.tracker import TrackerGroup
-from util.trackers.visdom_tracker import connect_visdom
+from util.trackers.visdom_client import VisdomServer, announce
+from util.trackers.visdom_tracker import VisdomTracker
 from util.trackers.web_page import WebPage
 
 
@@ -19,16 +20,6 @@ class Audience:
     everyone: TrackerGroup
     live: TrackerGroup
     page: TrackerGroup
-
-
-@dataclass(frozen=True)
-class VisdomServer:
-    """Where a Visdom server should be, and how it shows pictures; see :func:`connect_visdom`."""
-
-    address: str
-    port: int
-    env: str
-    ncols: int
 
 
 def gather_audience(
@@ -47,15 +38,8 @@ def gather_audience(
     """
     files = LossFiles(folder, resumed_at)
     pages = [WebPage(folder, title, resumed_at, words)] if web_page else []
-    tracker = None
+    live = []
     if visdom is not None:
-        tracker = connect_visdom(
-            visdom.address,
-            visdom.port,
-            visdom.env,
-            visdom.ncols,
-            losses_csv=None if resumed_at is None else folder / CSV_NAME,
-            words=words,
-        )
-    live = [] if tracker is None else [tracker]
+        announce(visdom)
+        live.append(VisdomTracker(visdom, past=None if resumed_at is None else folder, words=words))
     return Audience(TrackerGroup([files, *pages, *live]), live=TrackerGroup(live), page=TrackerGroup(pages))

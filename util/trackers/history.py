@@ -1,4 +1,4 @@
-"""The losses of a run in memory, thinned out for plots."""
+"""The numbers of a run in memory, thinned out for plots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.trackers.loss_files import FIXED_COLUMNS, read_losses
+from util.trackers.loss_files import CSV_NAME, FIXED_COLUMNS, METRICS_COLUMNS, METRICS_NAME, read_losses, read_metrics
 from util.trackers.tracker import Progress, epoch_position
 
 LEARNING_RATE = "learning_rate"
@@ -17,10 +17,10 @@ LEARNING_RATE = "learning_rate"
 
 @dataclass(frozen=True)
 class Curves:
-    """Losses over epochs as P points.
+    """Numbers over epochs as P points.
 
     ``positions`` has shape [P] and counts epochs (2.5 is the middle of epoch 3). ``values`` maps a name to the
-    mean over each point's reports, shape [P]; NaN where the loss was not reported or not finite.
+    mean over each point's reports, shape [P]; NaN where it was not reported or not finite.
     """
 
     positions: np.ndarray
@@ -52,41 +52,22 @@ class _Series:
         return np.where(counts > 0, np.array(self.sums) / np.maximum(counts, 1), np.nan)
 
 
-class LossHistory:
-    """Collects every report of scalars and the learning rate, in about ``points`` points at most.
+class Thinned:
+    """Curves of about ``points`` points at most, however many reports are added.
 
     Each point is the mean over equally many consecutive reports; that number doubles whenever the room is used up, so
-    memory and time stay bounded however long the training is. ``losses_csv`` names the file a resumed run replays its
-    past from; it is read at the first report.
+    memory and time stay bounded however long the training is.
     """
 
-    def __init__(self, points: int, losses_csv: Path | None = None) -> None:
+    def __init__(self, points: int) -> None:
         self._limit = max(2, points + points % 2)  # even, so that halving pairs all points
-        self._losses_csv = losses_csv
         self._positions = _Series(0)
         self._values: dict[str, _Series] = {}
         self._reports_per_point = 1
         self._reports_in_last = 1
 
-    def add(self, progress: Progress, values: Mapping[str, float]) -> None:
-        """Add one report."""
-        if self._losses_csv is not None:
-            self._replay(self._losses_csv, progress)
-            self._losses_csv = None
-        self._append(progress.position, {**values, LEARNING_RATE: progress.learning_rate})
-
-    def curves(self) -> Curves:
-        """Return everything reported so far."""
-        return Curves(self._positions.means(), {name: series.means() for name, series in self._values.items()})
-
-    def _replay(self, path: Path, progress: Progress) -> None:
-        for row in read_losses(path):
-            if row["total_images"] < progress.total_images:
-                place = epoch_position(int(row["epoch"]), int(row["images_in_epoch"]), progress.images_per_epoch)
-                losses = {name: value for name, value in row.items() if name not in FIXED_COLUMNS}
-                self._append(place, {**losses, LEARNING_RATE: row[LEARNING_RATE]})
-
-    def _append(self, position: float, values: Mapping[str, float]) -> None:
+    def add(self, position: float, values: Mapping[str, float]) -> None:
+        """Add one report, made after ``position`` epochs."""
         if self._reports_in_last == self._reports_per_point:
             self._open_point()
         self._reports_in_last += 1
@@ -95,6 +76,10 @@ class LossHistory:
             if name not in self._values:
                 self._values[name] = _Series(len(self._positions.sums))
             self._values[name].add(float(value))
+
+    def curves(self) -> Curves:
+        """Return everything added so far."""
+        return Curves(self._positions.means(), {name: series.means() for name, series in self._values.items()})
 
     def _open_point(self) -> None:
         every = [self._positions, *self._values.values()]
@@ -105,3 +90,56 @@ class LossHistory:
         for series in every:
             series.open_point()
         self._reports_in_last = 0
+
+
+class RunHistory:
+    """Losses, with the learning rate among them, and validation metrics of a run, each in ``points`` points at most.
+
+    ``past`` is the folder of a resumed run, whose CSV files are replayed at the first report; None for a new run.
+    """
+
+    def __init__(self, points: int, past: Path | None = None) -> None:
+        self._past = past
+        self._losses, self._metrics = Thinned(points), Thinned(points)
+
+    def add_losses(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """Add one report of losses."""
+        self._replay(progress, losses_before=progress.total_images, metrics_before=progress.total_images + 1)
+        self._losses.add(progress.position, {**values, LEARNING_RATE: progress.learning_rate})
+
+    def add_metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+        """Add one validation."""
+        self._replay(progress, losses_before=progress.total_images + 1, metrics_before=progress.total_images)
+        self._metrics.add(progress.position, values)
+
+    def losses(self) -> Curves:
+        """The losses reported so far, and the learning rate."""
+        return self._losses.curves()
+
+    def metrics(self) -> Curves:
+        """The validations reported so far."""
+        return self._metrics.curves()
+
+    def _replay(self, progress: Progress, *, losses_before: int, metrics_before: int) -> None:
+        """Read the rows of the past whose ``total_images`` lie below; the report being made is none of them."""
+        past, self._past = self._past, None
+        if past is None:
+            return
+        for row in read_losses(past / CSV_NAME):
+            if row["total_images"] < losses_before:
+                place = epoch_position(int(row["epoch"]), int(row["images_in_epoch"]), progress.images_per_epoch)
+                self._losses.add(place, {**_own(row, FIXED_COLUMNS), LEARNING_RATE: row[LEARNING_RATE]})
+        for row in read_metrics(past / METRICS_NAME):
+            if row["total_images"] < metrics_before:
+                self._metrics.add(_place_of_metrics(row, progress), _own(row, METRICS_COLUMNS))
+
+
+def _own(row: Mapping[str, float], fixed: tuple[str, ...]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name not in fixed}
+
+
+def _place_of_metrics(row: Mapping[str, float], progress: Progress) -> float:
+    """Epochs done at a row of ``metrics.csv``, counted back from where the run is now, within the row's epoch."""
+    earlier = progress.total_images - row["total_images"]
+    place = progress.position - earlier / max(progress.images_per_epoch, 1)
+    return min(max(place, row["epoch"] - 1), row["epoch"])

@@ -2,181 +2,208 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import queue
-import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from util.pages.labels import LABEL_WORDS
-from util.trackers.history import LEARNING_RATE, Curves, LossHistory
+from util.pages.training_manifest import METRICS as KNOWN_METRICS
+from util.pages.training_manifest import metric_heading
+from util.trackers.history import LEARNING_RATE, Curves, RunHistory
 from util.trackers.tracker import Progress
+from util.trackers.visdom_client import VisdomServer, connect
 
 logger = logging.getLogger(__name__)
 
-QUEUE_LENGTH = 32
 POINTS = 1000
-RETRY_SECONDS = 30.0
+SECONDS_BETWEEN_SENDINGS = 2.0
+RETRY_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 PADDING = 4
 WHITE = 255
-LOSS_WINDOW, RATE_WINDOW, IMAGE_WINDOW = "losses", "learning rate", "images"
-
-
-def connect_visdom(
-    server: str,
-    port: int,
-    env: str,
-    ncols: int,
-    timeout: float = 2.0,
-    *,
-    losses_csv: Path | None = None,
-    words: Mapping[str, str] = LABEL_WORDS,
-) -> VisdomTracker | None:
-    """Connect to a Visdom server, trying once for ``timeout`` seconds.
-
-    ``server`` is an address with or without scheme (``"http://localhost"``); ``ncols`` > 0 shows the images in one grid
-    of so many columns, 0 in a window each. ``losses_csv`` of a resumed run is replayed into the plots.
-    Returns None, after one log line that says how to start a server, if none answers.
-    """
-    host = urlsplit(server if "//" in server else f"//{server}").hostname or "localhost"
-    try:
-        socket.create_connection((host, port), timeout=timeout).close()
-    except OSError:
-        logger.warning(
-            "No Visdom server answers at %s:%d, so there are no live plots (losses and images are still "
-            "written to files). Start one with: python -m visdom.server -port %d   "
-            "To watch from your own computer: ssh -L %d:localhost:%d <this machine>",
-            *(host, port, port, port, port),
-        )
-        return None
-    try:
-        client = _quiet_client(server, port, env)
-    except Exception as error:
-        logger.warning("Visdom cannot be used (%s: %s), so there are no live plots.", type(error).__name__, error)
-        return None
-    logger.info("Live plots: http://%s:%d/env/%s", host, port, env)
-    return VisdomTracker(client, f"{host}:{port}", ncols, losses_csv=losses_csv, words=words)
-
-
-def _quiet_client(server: str, port: int, env: str) -> Any:
-    """Return a Visdom client that prints and logs nothing and raises ConnectionError when the server is gone."""
-    logging.getLogger("visdom").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        visdom = importlib.import_module("visdom")
-        # The client's constructor talks to the server, and talks a lot; with send=False it does neither.
-        client = visdom.Visdom(
-            server=server, port=port, env=env, send=False, raise_exceptions=True, use_incoming_socket=False
-        )
-    client.send = True
-    client.session.trust_env = False  # the server was reached directly, so no proxy belongs in between
-    return client
+LOSSES, METRICS, IMAGES = "losses", "metrics", "images"
+RATE_WINDOW = "learning rate"
 
 
 class VisdomTracker:
     """Tracker that sends plots and pictures from a thread of its own.
 
-    Reports wait in a bounded queue and are dropped when it is full. Every plot is sent whole, thinned to a fixed
-    number of points, so a dropped report or a restarted server leaves no gap. A server that stops answering is reported
-    in one log line and asked again now and then.
+    Nothing waits in a queue: the thread sends the curves and the pictures as they are now, each whole (thinned to a
+    fixed number of points), at most every few seconds. So at most one report of each kind waits, however slow the
+    server is, and a server that was restarted, or started long after the training, gets everything. One that stops
+    answering is reported in one log line and asked again now and then.
+
+    ``past`` is the folder of a resumed run, whose numbers are replayed into the plots; ``words`` maps labels of
+    pictures to headings.
     """
 
     def __init__(
         self,
-        client: Any,
-        address: str,
-        ncols: int,
+        server: VisdomServer,
         *,
-        losses_csv: Path | None = None,
+        past: Path | None = None,
         words: Mapping[str, str] = LABEL_WORDS,
+        connect: Callable[[VisdomServer], Any] = connect,
         retry_seconds: float = RETRY_SECONDS,
+        seconds_between_sendings: float = SECONDS_BETWEEN_SENDINGS,
     ) -> None:
-        self._client, self._address, self._ncols, self._words = client, address, ncols, words
-        self._history = LossHistory(POINTS, losses_csv)
-        self._retry_seconds = retry_seconds
-        self._retry_at = 0.0
-        self._reported = False
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=QUEUE_LENGTH)
+        self._server, self._words, self._connect = server, words, connect
+        self._retry_seconds, self._pause = retry_seconds, seconds_between_sendings
+        self._client: Any = None
+        self._outage = False
+        self._is_new = past is None
+        # What the two threads share is guarded by _changed.
+        self._changed = threading.Condition()
+        self._history = RunHistory(POINTS, past)
+        self._pictures: tuple[int, Mapping[str, np.ndarray]] = (0, {})
+        self._reported: set[str] = set()
+        self._waiting: set[str] = set()
+        self._closing = False
         self._thread = threading.Thread(target=self._work, name="visdom", daemon=True)
         self._thread.start()
 
     def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
         """Plot all losses so far in one window over epochs, and the learning rate in another."""
-        self._history.add(progress, values)
-        if not self._queue.full():
-            curves = self._history.curves()
-            self._put(lambda: self._send_curves(curves))
+        with self._changed:
+            self._history.add_losses(progress, values)
+            self._note(LOSSES)
 
     def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
-        """Validation metrics are not kept here yet."""
+        """Plot all validations so far over epochs, each metric in a window of its own."""
+        with self._changed:
+            self._history.add_metrics(progress, values)
+            self._note(METRICS)
 
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         """Show pictures (uint8 [H, W, C]) in one grid, or in a window each if ``ncols`` is 0."""
         copies = {label: _to_rgb(image) for label, image in images.items()}
         if copies:
-            self._put(lambda: self._send_images(progress.epoch, copies))
+            with self._changed:
+                self._pictures = (progress.epoch, copies)
+                self._note(IMAGES)
 
     def close(self) -> None:
         """Send what still waits, for at most a few seconds."""
-        try:
-            self._queue.put(None, timeout=CLOSE_SECONDS)
-        except queue.Full:
-            return
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
         self._thread.join(timeout=CLOSE_SECONDS)
 
-    def _put(self, send: Callable[[], None]) -> None:
-        try:
-            self._queue.put_nowait(send)
-        except queue.Full:
-            logger.debug("Visdom is slower than the training; a report is dropped.")
+    def _note(self, kind: str) -> None:
+        self._reported.add(kind)
+        self._waiting.add(kind)
+        self._changed.notify()
 
     def _work(self) -> None:
-        while (send := self._queue.get()) is not None:
-            if time.monotonic() < self._retry_at:
-                continue
+        not_before = 0.0
+        while kinds := self._next(not_before):
             try:
-                send()
+                self._send(kinds)
+                not_before = time.monotonic() + self._pause
+                if self._outage:
+                    self._outage = False
+                    logger.info("The Visdom server at %s:%d answers: %s", *self._where, self._server.page)
             except Exception as error:
-                self._retry_at = time.monotonic() + self._retry_seconds
-                if not self._reported:
-                    self._reported = True
-                    logger.warning(
-                        "The Visdom server at %s stopped answering (%s); the training goes on without live plots.",
-                        *(self._address, type(error).__name__),
-                    )
+                self._report_outage(error)
+                self._client = None
+                not_before = time.monotonic() + self._retry_seconds
+                with self._changed:
+                    if self._closing:
+                        return
+                    self._waiting |= kinds
 
-    def _send_curves(self, curves: Curves) -> None:
+    def _next(self, not_before: float) -> set[str]:
+        """Wait until something is to be sent and its time has come; nothing at all is left at the end."""
+        with self._changed:
+            while not self._closing:
+                seconds = not_before - time.monotonic()
+                if self._waiting and seconds <= 0:
+                    break
+                self._changed.wait(seconds if self._waiting else None)
+            kinds, self._waiting = self._waiting, set()
+            return kinds
+
+    def _send(self, kinds: set[str]) -> None:
+        """Send these kinds of reports, or all there were so far to a server that has not got them."""
+        if self._client is None:
+            self._client = self._connect(self._server)
+            self._clear()
+            kinds |= self._reported
+        elif self._server.env.replace("/", "_") not in self._client.get_env_list():
+            kinds |= self._reported
+        with self._changed:
+            losses, metrics, pictures = self._history.losses(), self._history.metrics(), self._pictures
+        if LOSSES in kinds:
+            self._send_losses(losses)
+        if METRICS in kinds:
+            self._send_metrics(metrics)
+        if IMAGES in kinds:
+            self._send_images(*pictures)
+
+    def _clear(self) -> None:
+        """A new run does not show what an earlier one of its name left on the server."""
+        if self._is_new:
+            for window in (LOSSES, RATE_WINDOW, IMAGES, *map(metric_window, KNOWN_METRICS)):
+                self._client.close(window)
+            self._is_new = False
+
+    def _report_outage(self, error: Exception) -> None:
+        if self._outage:
+            return
+        if self._client is not None:
+            logger.warning(
+                "The Visdom server at %s:%d stopped answering (%s); the training goes on without live plots until it "
+                "is back.",
+                *(*self._where, type(error).__name__),
+            )
+        elif not isinstance(error, ConnectionError):  # that no server listens was said at the start
+            logger.warning("Visdom cannot be used (%s: %s), so there are no live plots.", type(error).__name__, error)
+        self._outage = True
+
+    @property
+    def _where(self) -> tuple[str, int]:
+        return self._server.host, self._server.port
+
+    def _send_losses(self, curves: Curves) -> None:
         losses = {name: line for name, line in curves.values.items() if name != LEARNING_RATE}
-        self._plot(LOSS_WINDOW, curves.positions, losses, "loss")
-        self._plot(RATE_WINDOW, curves.positions, {LEARNING_RATE: curves.values[LEARNING_RATE]}, "learning rate")
+        self._plot(LOSSES, curves.positions, losses, {"title": LOSSES, "ylabel": "loss"})
+        rate = {LEARNING_RATE: curves.values[LEARNING_RATE]}
+        self._plot(RATE_WINDOW, curves.positions, rate, {"title": RATE_WINDOW, "ylabel": "learning rate"})
 
-    def _plot(self, window: str, positions: np.ndarray, lines: Mapping[str, np.ndarray], ylabel: str) -> None:
+    def _send_metrics(self, curves: Curves) -> None:
+        for name, line in curves.values.items():
+            heading = metric_heading(name)
+            opts = {"title": f"validation: {heading}", "ylabel": heading, "markers": True, "markersize": 6}
+            self._plot(metric_window(name), curves.positions, {name: line}, opts)
+
+    def _plot(self, window: str, positions: np.ndarray, lines: Mapping[str, np.ndarray], opts: dict[str, Any]) -> None:
         if not lines:
             return
         values = np.stack(list(lines.values()), axis=1)
-        opts = {"title": window, "legend": list(lines), "xlabel": "epoch", "ylabel": ylabel}
-        self._client.line(Y=values, X=np.repeat(positions[:, None], values.shape[1], axis=1), win=window, opts=opts)
+        places = np.repeat(positions[:, None], values.shape[1], axis=1)
+        self._client.line(Y=values, X=places, win=window, opts={**opts, "legend": list(lines), "xlabel": "epoch"})
 
     def _send_images(self, epoch: int, images: Mapping[str, np.ndarray]) -> None:
-        if self._ncols > 0:
+        if self._server.ncols > 0:
             title = f"epoch {epoch}: " + " · ".join(images)
-            grid = image_grid(list(images.values()), self._ncols)
-            self._client.image(grid.transpose(2, 0, 1), win=IMAGE_WINDOW, opts={"title": title})
+            grid = image_grid(list(images.values()), self._server.ncols)
+            self._client.image(grid.transpose(2, 0, 1), win=IMAGES, opts={"title": title})
             return
         for label, image in images.items():
             heading = f"{self._words[label]} ({label})" if label in self._words else label
             self._client.image(
                 image.transpose(2, 0, 1), win=f"image {label}", opts={"title": f"epoch {epoch}: {heading}"}
             )
+
+
+def metric_window(name: str) -> str:
+    """The window of a metric; a loss may have the same name."""
+    return f"metric {name}"
 
 
 def image_grid(images: list[np.ndarray], ncols: int) -> np.ndarray:

@@ -15,8 +15,7 @@ from util.images import save_png
 from util.pages.labels import LABEL_WORDS
 from util.pages.training_manifest import Moment, Picture, load_moments, save_moments
 from util.pages.training_page import PAGE_NAME, render_moment, render_training_page
-from util.trackers.history import LossHistory
-from util.trackers.loss_files import CSV_NAME
+from util.trackers.history import RunHistory
 from util.trackers.tracker import Progress
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class WebPage:
     ) -> None:
         self._web = folder / WEB_FOLDER
         self._title, self._words = title, words
-        self._history = LossHistory(POINTS, None if resumed_at is None else folder / CSV_NAME)
+        self._history = RunHistory(POINTS, None if resumed_at is None else folder)
         self._moments: dict[int, Moment] = {}
         self._parts: dict[int, str] = {}
         self._status: tuple[str, ...] = ()
@@ -63,11 +62,12 @@ class WebPage:
 
     def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
         """Collect losses for the curves; they are drawn when the next pictures come, or at the end."""
-        self._history.add(progress, values)
+        self._history.add_losses(progress, values)
         self._status = _status(progress)
 
     def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
-        """Validation metrics are not kept here yet."""
+        """Collect metrics for the curves."""
+        self._history.add_metrics(progress, values)
 
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         """Save pictures (uint8 [H, W], [H, W, 1] or [H, W, 3]) and write the page anew."""
@@ -94,7 +94,7 @@ class WebPage:
     def _write(self) -> None:
         newest_first = sorted(self._moments, reverse=True)
         save_moments(self._web, [self._moments[total] for total in reversed(newest_first)])
-        curves = self._history.curves()
+        curves = self._history.losses()
         parts = (self._parts[total] for total in newest_first)
         html = render_training_page(self._title, self._status, parts, curves.positions, curves.values)
         write_text_atomically(self.page, html)
