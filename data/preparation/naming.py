@@ -1,0 +1,116 @@
+"""What the names of folders and files tell in the many repackagings of the deraining sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
+
+from data.files import IMAGE_EXTENSIONS
+from data.preparation.members import Found, Member, Pair, Phase, Picture, Side
+
+RAINY_FOLDERS = frozenset({"rain", "rainy", "rainy_image", "rainy_images", "input", "inputs", "x2"})
+CLEAN_FOLDERS = frozenset(
+    {"norain", "no_rain", "clean", "gt", "ground_truth", "groundtruth", "target", "targets", "label"}
+)
+LISTED = 3  # how many names a message lists
+
+Key = tuple[str, str]
+"""Which scene a file shows, and (rainy files) which version of it."""
+
+
+def images(members: Iterable[Member]) -> list[Member]:
+    """Those that are images by their extension."""
+    return [member for member in members if member.suffix in IMAGE_EXTENSIONS]
+
+
+def plain(part: str) -> str:
+    """A folder name in lower case with underscores."""
+    return re.sub(r"[\s-]+", "_", part.lower())
+
+
+def side_of(path: PurePosixPath) -> Side | None:
+    """Rainy or clean, told by the innermost folder that says so, else by the file name's prefix."""
+    for part in reversed(path.parts[:-1]):
+        if plain(part) in RAINY_FOLDERS:
+            return "rainy"
+        if plain(part) in CLEAN_FOLDERS:
+            return "clean"
+    prefix = re.match(r"(no)?rain-\d", path.name.lower())
+    return None if prefix is None else "clean" if prefix[1] else "rainy"
+
+
+def phase_of(path: PurePosixPath) -> Phase | None:
+    """Training or test set, told by the innermost folder that says so."""
+    for part in reversed(path.parts[:-1]):
+        found = re.search(r"train|test", part.lower())
+        if found:
+            return "train" if found[0] == "train" else "test"
+    return None
+
+
+def numbered(text: str) -> str:
+    """Numbers with leading zeros, so that text order is number order."""
+    return f"{int(text):04d}" if text.isdecimal() else text
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few names for a message, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - LISTED} more" if len(ordered) > LISTED else ""
+    return ", ".join(f"'{name}'" for name in ordered[:LISTED]) + more
+
+
+def join(
+    members: Iterable[Member],
+    *,
+    rainy_key: Callable[[str], Key | None],
+    clean_key: Callable[[str], str | None],
+    phase: Callable[[Member], Phase | None],
+) -> Found:
+    """Pair rainy and clean files by key within each phase; what has no partner or comes twice is a problem.
+
+    ``rainy_key`` and ``clean_key`` take a stem and return the key, or None for files to ignore.
+    """
+    found = Found()
+    for name in ("train", "test"):
+        rainy: dict[Key, Member] = {}
+        clean: dict[Key, Member] = {}
+        for member in members:
+            if phase(member) != name:
+                continue
+            side = side_of(member.path)
+            key = rainy_key(member.stem) if side == "rainy" else None
+            if side == "clean" and (text := clean_key(member.stem)) is not None:
+                key = (text, "")
+            if side is None or key is None:
+                continue
+            known = rainy if side == "rainy" else clean
+            if key in known:
+                found.problems.append(f"'{known[key]}' and '{member}' are the same {side} image of the {name} set")
+            known[key] = member
+        pairs = found.train if name == "train" else found.test
+        pairs += [_pair(key, file, clean[key[0], ""]) for key, file in rainy.items() if (key[0], "") in clean]
+        _report_lonely(found, name, rainy, clean)
+    return found
+
+
+def _report_lonely(found: Found, phase: str, rainy: dict[Key, Member], clean: dict[Key, Member]) -> None:
+    scenes = {scene for scene, _ in rainy}
+    sides = (
+        ("rainy image(s) have no clean one", [str(file) for key, file in rainy.items() if (key[0], "") not in clean]),
+        ("clean image(s) have no rainy one", [str(file) for key, file in clean.items() if key[0] not in scenes]),
+    )
+    found.problems += [f"{len(names)} {phase} {what} ({some(names)})" for what, names in sides if names]
+
+
+def _pair(key: Key, rainy: Member, clean: Member) -> Pair:
+    scene, version = key
+    return Pair(
+        name=scene + (f"_{version}" if version else ""),
+        rainy=Picture(rainy),
+        clean=Picture(clean),
+        scene=scene,
+        clean_name=scene,
+        content=str(clean),
+    )

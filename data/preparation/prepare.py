@@ -1,0 +1,215 @@
+"""The whole way from the sources to a prepared data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data.preparation.archives import DamagedSource, Limits, Source, open_source
+from data.preparation.contents import group_by_content
+from data.preparation.layouts import LAYOUTS, Layout
+from data.preparation.manifest import MANIFEST, damage, read_manifest, request_hash, write_manifest
+from data.preparation.members import Found, Member
+from data.preparation.naming import some
+from data.preparation.splitting import Share, Split, SplitRule, make_split
+from data.preparation.writing import Output, Stage, write_outputs
+from util.errors import UserError
+
+TEXT_LIMIT = 1 << 28
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was done: images per part, hash of the file list, remarks; ``changed`` is False if all was there before."""
+
+    counts: dict[str, int]
+    sha256: str
+    notes: list[str]
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user wants beside the data set itself. ``full`` keeps all images where the rule would thin them out."""
+
+    val: Share | None = None
+    full: bool = False
+    copy: bool = False
+    allow_incomplete: bool = False
+
+    def options(self, layout: Layout) -> dict[str, Any]:
+        """Everything that the result depends on, for the manifest."""
+        own = {
+            key: getattr(layout, key) for key in ("rainy_half", "rainy_suffix", "clean_suffix") if hasattr(layout, key)
+        }
+        test = {"test": layout.test.value} if hasattr(layout, "test") else {}
+        val = None if self.val is None else self.val.value
+        return {"val": val, "full": self.full, "allow_incomplete": self.allow_incomplete, **own, **test}
+
+
+def prepare(
+    name: str,
+    layout: Layout,
+    source_paths: Sequence[Path],
+    out: Path,
+    request: Request | None = None,
+    limits: Limits | None = None,
+) -> Prepared:
+    """Prepare the data set ``name`` from its sources in the folder ``out``.
+
+    ``out`` appears when it is complete. Sources are only read.
+
+    Raises:
+        UserError: sources that are missing, damaged, of another data set or incomplete; an ``out`` that cannot be used.
+    """
+    request = request or Request()
+    if request.full:
+        if layout.rule == SplitRule():
+            raise UserError(f"--full: {name} is always used whole; leave the flag out.")
+        layout = replace(layout, rule=SplitRule())
+    _check_places(source_paths, out)
+    sources = [open_source(path, limits) for path in source_paths]
+    members = [member for position, source in enumerate(sources) for member in source.members(position)]
+    wanted = request_hash(name, request.options(layout), members)
+    if (before := _already_there(out, wanted)) is not None:
+        return before
+    found = _find(name, layout, sources, members, request.allow_incomplete)
+    if layout.compare_content:
+        found = group_by_content(found, sources)
+    split = make_split(found.train, found.test, layout.rule, request.val) if found.train else Split(test=found.test)
+    outputs = plan(split)
+    stage = Stage(out, wanted)
+    try:
+        written = write_outputs(outputs, sources, stage, copy=request.copy)
+    except DamagedSource:
+        stage.discard()
+        raise
+    counts = {part: len(pictures) for part, pictures in _parts(split).items()}
+    description = {
+        "dataset": name,
+        "title": layout.title,
+        "sources": [_describe(source) for source in sources],
+        "rule": layout.rule_text if not request.full else layout.rule_text + "; --full: all of them",
+        "seed": None,
+        "options": request.options(layout),
+        "counts": counts,
+        "scenes": split.scenes(),
+        "notes": found.notes,
+        "incomplete": found.problems,
+        "request": wanted,
+    }
+    sha256 = write_manifest(stage.files, description, written)
+    stage.publish()
+    return Prepared(counts, sha256, found.notes + found.problems, changed=True)
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.path.resolve().name,
+        "kind": source.kind,
+        "files": len(source.sizes),
+        "bytes": sum(source.sizes.values()),
+    }
+
+
+def _check_places(source_paths: Sequence[Path], out: Path) -> None:
+    target = out.resolve()
+    for path in source_paths:
+        source = path.resolve()
+        if target == source or source in target.parents or target in source.parents:
+            raise UserError(f"--out {out}: lies in --source {path} or around it; choose a folder beside it.")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; name a new folder.")
+
+
+def _already_there(out: Path, wanted: str) -> Prepared | None:
+    """The finished result of an equal run, or None where nothing is.
+
+    Raises:
+        UserError: there is something else, or the result was damaged since.
+    """
+    if not out.is_dir() or not any(out.iterdir()):
+        return None
+    manifest = read_manifest(out)
+    if manifest is None:
+        raise UserError(f"--out {out}: there is something else, without {MANIFEST}; name another folder.")
+    if manifest["request"] != wanted:
+        raise UserError(
+            f"--out {out}: holds {manifest.get('dataset')} prepared with other options or from another source; "
+            "name another folder, or remove this one."
+        )
+    if (found := damage(out, manifest)) is not None:
+        raise UserError(f"--out {out}: was changed after it was prepared ({found}); remove it and run this again.")
+    notes = [*(manifest.get("notes") or []), *(manifest.get("incomplete") or [])]
+    return Prepared(dict(manifest["counts"]), str(manifest["files"]["sha256"]), notes, changed=False)
+
+
+def _find(
+    name: str, layout: Layout, sources: Sequence[Source], members: Sequence[Member], allow_incomplete: bool
+) -> Found:
+    """The pairs of the sources, or a sentence about what is wrong with them."""
+    flag = "--source " + " ".join(str(source.path) for source in sources)
+    if not layout.recognises(members):
+        other = next((key for key, kind in LAYOUTS.items() if key != name and kind().recognises(members)), None)
+        if other is not None and other != "folder-pairs":
+            raise UserError(
+                f"{flag}: is not {layout.title} but looks like {LAYOUTS[other].title}; prepare it as '{other}'."
+            )
+
+    def read_text(member: Member) -> str:
+        [(_, reader)] = sources[member.source].read([member.name])
+        return reader.read(TEXT_LIMIT).decode("utf-8", errors="replace")
+
+    found = layout.find(members, read_text)
+    empty = [str(p.member) for pair in found.pairs() for p in (pair.rainy, pair.clean) if p.member.size == 0]
+    if empty:
+        raise UserError(f"{flag}: {len(empty)} file(s) are empty ({some(empty)}); the source is damaged, get it again.")
+    if not found.train and not found.test:
+        what = "; ".join(found.problems) or "no file has a name of that data set"
+        holds = (
+            f"it holds {len(members)} file(s), such as {some(str(m) for m in members)}" if members else "it is empty"
+        )
+        raise UserError(f"{flag}: nothing of {layout.title} is there: {what}; {holds}.")
+    if found.problems and not allow_incomplete:
+        raise UserError(
+            f"{flag}: is not a complete {layout.title}: {'; '.join(found.problems)}; "
+            "get what is missing, or pass --allow_incomplete to use what is there."
+        )
+    return found
+
+
+def _parts(split: Split) -> Mapping[str, list[Output]]:
+    """The files of each part that has any."""
+    parts = {
+        "trainA": [(pair.name, pair.rainy) for pair in split.rainy],
+        "trainB": [(pair.clean_name, pair.clean) for pair in split.clean],
+        "valA": [(pair.name, pair.rainy) for pair in split.val],
+        "valB": [(pair.name, pair.clean) for pair in split.val],
+        "testA": [(pair.name, pair.rainy) for pair in split.test],
+        "testB": [(pair.name, pair.clean) for pair in split.test],
+    }
+    return {
+        part: [Output(f"{part}/{name}{picture.suffix}", picture) for name, picture in entries]
+        for part, entries in parts.items()
+        if entries
+    }
+
+
+def plan(split: Split) -> list[Output]:
+    """The files of the data set.
+
+    Raises:
+        UserError: two would have the same name, also where letter case does not count.
+    """
+    outputs = [output for entries in _parts(split).values() for output in entries]
+    taken: dict[str, Output] = {}
+    for output in outputs:
+        other = taken.setdefault(output.path.casefold(), output)
+        if other is not output:
+            raise UserError(
+                f"--source: '{other.picture.member}' and '{output.picture.member}' would both become '{output.path}'; "
+                "rename one of them."
+            )
+    return outputs
