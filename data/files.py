@@ -26,6 +26,14 @@ Unit = tuple[ImageFile, ...]
 """One image, or a pair (source, target)."""
 
 
+class UnfitPairs(UserError):
+    """Images that should be pairs and do not go together; ``complaint`` says why, without what to do about it."""
+
+    def __init__(self, complaint: str, way_out: str, *, flag: str = "") -> None:
+        super().__init__(f"{flag}{complaint}; {way_out}.")
+        self.complaint = complaint
+
+
 def source_and_target(direction: str) -> tuple[str, str]:
     """The letters of the source and the target domain: ``("A", "B")`` for ``AtoB``."""
     return ("B", "A") if direction == "BtoA" else ("A", "B")
@@ -201,9 +209,9 @@ def check_pairs(units: Sequence[Unit], sizes: dict[Path, Size]) -> None:
                 )
         if len({file.size(sizes[file.path]) for file in unit}) > 1:
             source, target = (f"'{file.path}' ({_pixels(file.size(sizes[file.path]))})" for file in unit)
-            raise UserError(
-                f"{source} and {target} are a pair but differ in size; make them equal, or use "
-                "--eval_pairs no in a test and --dataset_mode unaligned in training."
+            raise UnfitPairs(
+                f"{source} and {target} are a pair but differ in size",
+                "make them equal, or use --eval_pairs no in a test and --dataset_mode unaligned in training",
             )
 
 
@@ -233,9 +241,10 @@ def find_test_units(*, dataroot: Path, phase: str, direction: str, eval_pairs: s
         return list(matching.pairs)
     if not matching.pairs and eval_pairs == "auto":
         return alone
-    raise UserError(
-        f"--eval_pairs {eval_pairs}: {matching.complaint(source, target)}; "
-        "mend the names, or pass --eval_pairs no to test without ground truth."
+    raise UnfitPairs(
+        matching.complaint(source, target),
+        "mend the names, or pass --eval_pairs no to test without ground truth",
+        flag=f"--eval_pairs {eval_pairs}: ",
     )
 
 

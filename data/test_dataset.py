@@ -9,10 +9,9 @@ from typing import ClassVar
 
 import torch
 
-from data.files import Unit, check_pairs, output_names
+from data.files import UnfitPairs, Unit, check_pairs, output_names
 from data.reading import Checked, ImageFile, UnreadableImage, check_readable, read_image
 from data.transforms import WholeImageTransform
-from util.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +71,11 @@ class TestDataset:
         self._units = [(names[unit], unit) for unit in checked.units]
         self._transform, self._channels = transform, channels
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The items' names, in order."""
+        return tuple(name for name, _ in self._units)
+
     def __len__(self) -> int:
         """Number of items."""
         return len(self._units)
@@ -102,7 +106,8 @@ def _check_comparable(checked: Checked, transform: WholeImageTransform, smallest
         if len(unit) > 1 and min(transform.resized(size)) < smallest:
             width, height = transform.resized(size)
             resized = f", {width}×{height} after --preprocess {transform.preprocess}" if (width, height) != size else ""
-            raise UserError(
+            raise UnfitPairs(
                 f"'{unit[0].path}' has {size[0]}×{size[1]} pixels{resized}, but comparing with ground truth needs "
-                f"{smallest} a side; leave the pair out, or pass --eval_pairs no to test without ground truth."
+                f"{smallest} a side",
+                "leave the pair out, or pass --eval_pairs no to test without ground truth",
             )
