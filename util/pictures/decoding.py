@@ -1,0 +1,279 @@
+"""From a file to upright pixels, with Pillow: one rule for each kind of image, for training, tests and results alike.
+
+Pillow has no mode for 16 bits of more than one channel and keeps the upper bytes of such files. So they are
+decoded twice, the second time with the bytes of every value in the other order, which gives the lower bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from util.images import to_eight_bit
+from util.pictures.metadata import QUARTER_TURNS, fitting_icc, read_metadata
+from util.pictures.picture import ALPHA_FORMATS, SUFFIXES, Metadata, Picture, UnreadablePicture
+
+T = TypeVar("T")
+Size = tuple[int, int]
+"""Width and height in pixels, in Pillow's order."""
+
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's mode for each number of channels."""
+
+SAME_KIND = {"MPO": "JPEG", "DIB": "BMP"}  # Pillow's names for variants
+DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N")
+WIDE_16_BIT_FORMATS = ("PNG", "PPM")  # whose mode I is 16 bits in 32
+MAX_16_BIT = 65535
+OTHER_ORDER = "B" if sys.byteorder == "little" else "L"
+LOWER_BYTES = {  # the raw mode that takes the lower bytes where the key takes the upper ones
+    f"{bands};16{order}": f"{bands};16{other}"
+    for bands in ("RGB", "RGBA", "RGBX")
+    for order, other in (("L", "B"), ("B", "L"), ("N", OTHER_ORDER))
+}
+DEEP_GREY_ALPHA = "LA;16B"  # 4 bytes a pixel, which the raw mode RGBA takes as they are
+PREMULTIPLIED_16_BIT = "RGBa;16"
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_PLANES = 258, 262, 284
+TIFF_WHITE_IS_ZERO, TIFF_SEPARATE_PLANES = 0, 2
+MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"BM": "BMP"}
+PALETTE_MODES = ("P", "PA")
+PLAIN_MODES = {"1": "L", "RGBX": "RGB", "YCbCr": "RGB", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+
+
+class _Raster(NamedTuple):
+    """Upright pixels: an image of mode L, LA, RGB or RGBA, or a uint16 array [H, W, 1…4] where there are 16 bits."""
+
+    pixels: Image.Image | np.ndarray
+    metadata: Metadata
+    format: str
+    notes: list[str]
+
+
+def read_picture(path: Path) -> Picture:
+    """Read one picture with everything that writing the same kind of file again needs.
+
+    Raises:
+        UnreadablePicture: missing, empty, truncated, no image, more pixels than Pillow accepts as safe, or
+            values without a known range (floating point, 32-bit integers).
+    """
+    raster = _guarded(path, lambda: _decode(path, whole=True))
+    values = np.asarray(raster.pixels)
+    values = values[..., None] if values.ndim == 2 else values
+    has_alpha = values.shape[2] % 2 == 0
+    alpha = np.array(values[..., -1]) if has_alpha else None
+    pixels = np.array(values[..., :-1] if has_alpha else values)
+    name = SAME_KIND.get(raster.format, raster.format)
+    if name not in SUFFIXES or (has_alpha and name not in ALPHA_FORMATS):
+        raster.notes.append(f"{name} is written as PNG")
+        name = "PNG"
+    metadata = replace(raster.metadata, icc=fitting_icc(raster.metadata.icc, pixels.shape[2]))
+    suffix = path.suffix if path.suffix.lower() in SUFFIXES[name] else SUFFIXES[name][0]
+    return Picture(pixels, alpha, name, suffix, metadata, tuple(raster.notes))
+
+
+def read_eight_bit(path: Path, channels: int = 3) -> Image.Image:
+    """Read the pixels alone, at 8 bit, without alpha: as :func:`read_picture` defines them, and faster.
+
+    Returns:
+        An image of mode ``L`` (one channel, BT.601 luma of colour) or ``RGB`` (three).
+
+    Raises:
+        UnreadablePicture: as for :func:`read_picture`.
+    """
+    pixels = _guarded(path, lambda: _decode(path, whole=False)).pixels
+    if isinstance(pixels, np.ndarray):
+        colours = to_eight_bit(pixels[..., :-1] if pixels.shape[2] % 2 == 0 else pixels)
+        pixels = Image.fromarray(np.ascontiguousarray(colours[..., 0] if colours.shape[2] == 1 else colours))
+    return pixels if pixels.mode == MODES[channels] else pixels.convert(MODES[channels])
+
+
+def picture_size(path: Path) -> Size:
+    """Upright width and height of an image, from its header alone.
+
+    Raises:
+        UnreadablePicture: the file cannot be opened as an image.
+    """
+    return _guarded(path, lambda: _header_size(path))
+
+
+def _header_size(path: Path) -> Size:
+    with Image.open(path) as image:
+        width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size is upright already in newer Pillows
+            width = image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
+            height = image.tag_v2[TiffImagePlugin.IMAGELENGTH]
+        # Pillow looks for EXIF behind a PNG's pixels by decoding them: too dear for a look at the header.
+        header_has_exif = image.format != "PNG" or "exif" in image.info
+        turned = header_has_exif and image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+        return (height, width) if turned else (width, height)
+
+
+def _guarded(path: Path, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+        raise UnreadablePicture(path, _reason(path, error)) from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has more pixels than Pillow accepts as safe; cut it into smaller images"
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    if isinstance(error, UnidentifiedImageError):
+        with path.open("rb") as file:
+            start = file.read(4)
+        if not start:
+            return "the file is empty"
+        kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+        if kind:
+            return f"it begins like a {kind} file but is damaged, or of a kind that Pillow does not read"
+        return "its content is no known image format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def _decode(path: Path, *, whole: bool) -> _Raster:
+    """Decode one file; only with ``whole`` are metadata and transparency looked at."""
+    with Image.open(path) as image:
+        raw_mode = _raw_mode(image)
+        _check(image, raw_mode)
+        notes = _frames(image) if whole else []
+        kind = image.format or ""
+        if raw_mode == DEEP_GREY_ALPHA:
+            _set_raw_mode(image, "RGBA")
+        image.load()
+        metadata = read_metadata(image, path) if whole else Metadata()
+        ImageOps.exif_transpose(image, in_place=True)
+        key = image.info.get("transparency") if whole else None
+        pixels: Image.Image | np.ndarray
+        if raw_mode in LOWER_BYTES:
+            pixels = _with_key(_joined(np.asarray(image), _lower_bytes(path, LOWER_BYTES[raw_mode])), key)
+        elif raw_mode == DEEP_GREY_ALPHA:
+            pair = np.asarray(image)
+            pixels = _joined(pair[..., 0::2], pair[..., 1::2])
+        elif image.mode in DEEP_GREY or image.mode == "I":
+            pixels = _with_key(_deep_grey(image), key)
+        else:
+            pixels = _eight_bit(image, raw_mode, key, notes)
+        return _Raster(pixels, metadata, kind, notes)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the first block of pixels is stored, in Pillow's words; empty where Pillow does not say."""
+    if not image.tile:
+        return ""
+    arguments = image.tile[0][3]
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _set_raw_mode(image: Image.Image, raw_mode: str) -> None:
+    blocks: list[Any] = []
+    for codec, extents, offset, arguments in image.tile:
+        changed = (raw_mode, *arguments[1:]) if isinstance(arguments, tuple) else raw_mode
+        blocks.append((codec, extents, offset, changed))
+    image.tile = [type(old)(*new) if hasattr(old, "_fields") else new for old, new in zip(image.tile, blocks)]
+
+
+def _check(image: Image.Image, raw_mode: str) -> None:
+    """Refuse pixels without a defined reading.
+
+    Raises:
+        ValueError: says what they are and what to do.
+    """
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bit per channel")
+    if image.mode == "I" and image.format not in WIDE_16_BIT_FORMATS:
+        raise ValueError("32-bit or signed integers have no known range; save it with 8 or 16 bit per channel")
+    if image.mode in ("LAB", "HSV"):
+        raise ValueError(f"its colours are {image.mode}; save it as RGB")
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    bits = image.tag_v2.get(TIFF_BITS, (1,))
+    if max(bits) not in (1, 2, 4, 8, 16):
+        raise ValueError(f"it has {max(bits)} bits per channel; save it with 8 or 16")
+    if max(bits) == 16 and image.mode != "CMYK":
+        if image.tag_v2.get(TIFF_PLANES) == TIFF_SEPARATE_PLANES and len(bits) > 1:
+            raise ValueError("its 16-bit channels lie in separate planes; save it with interleaved channels")
+        if raw_mode.startswith(PREMULTIPLIED_16_BIT):
+            raise ValueError("its 16-bit colours are multiplied with alpha; save it with unassociated alpha")
+
+
+def _frames(image: Image.Image) -> list[str]:
+    count = int(getattr(image, "n_frames", 1))
+    return [f"only the first of {count} frames is used"] if count > 1 else []
+
+
+def _lower_bytes(path: Path, raw_mode: str) -> np.ndarray:
+    with Image.open(path) as image:
+        _set_raw_mode(image, raw_mode)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(image)
+
+
+def _joined(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    return (upper.astype(np.uint16) << 8) | lower
+
+
+def _deep_grey(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > MAX_16_BIT:
+        raise ValueError("its integer values exceed 16 bit; save it with 8 or 16 bit per channel")
+    values = values.astype(np.uint16)[..., None]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return MAX_16_BIT - values if image.tag_v2.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO else values
+    return values
+
+
+def _with_key(values: np.ndarray, key: Any) -> np.ndarray:
+    """``values`` [H, W, 1 or 3] with an alpha of 0 where they are the one transparent colour ``key``."""
+    if not isinstance(key, (int, tuple)):
+        return values
+    opaque = (values != np.asarray(key, dtype=values.dtype)).any(axis=2, keepdims=True)
+    return np.concatenate([values, opaque * np.iinfo(values.dtype).max], axis=2, dtype=values.dtype)
+
+
+def _eight_bit(image: Image.Image, raw_mode: str, key: Any, notes: list[str]) -> Image.Image:
+    """An 8-bit image of mode L, LA, RGB or RGBA of an upright image of any mode that :func:`_check` lets pass."""
+    if image.mode in PALETTE_MODES:
+        notes.append("its palette becomes RGB")
+        return image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
+    if image.mode == "CMYK":
+        notes.append("CMYK becomes sRGB")
+        return _srgb(image)
+    plain = image.convert(PLAIN_MODES[image.mode]) if image.mode in PLAIN_MODES else image
+    if key is None or plain.mode not in ("L", "RGB"):
+        return plain
+    if isinstance(key, int) and raw_mode in ("L;2", "L;4"):  # Pillow scales the pixels but not the key
+        key = key * 255 // (2 ** int(raw_mode[-1]) - 1)
+    values = np.asarray(plain)
+    return Image.fromarray(_with_key(values[..., None] if values.ndim == 2 else values, key))
+
+
+def _srgb(image: Image.Image) -> Image.Image:
+    """A CMYK image in sRGB: by its own profile, or as plain inks where it has none or a broken one."""
+    profile = image.info.get("icc_profile")
+    if profile:
+        try:
+            converted = ImageCms.profileToProfile(
+                image,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+        except (ImageCms.PyCMSError, ImportError, OSError):
+            converted = None
+        if converted is not None:
+            return converted
+    return image.convert("RGB")

@@ -1,0 +1,191 @@
+"""What a file says about its pixels, brought into the state that fits the upright picture."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin
+
+from util.pictures.picture import Metadata
+
+EXIF_PREFIX = b"Exif\0\0"  # before the TIFF structure, in JPEG files and in Pillow's info
+XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[0-9]')
+QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+EXIF_ORIENTATION, EXIF_SUB_IFD, EXIF_WIDTH, EXIF_HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
+EXIF_SHORT, EXIF_LONG = 3, 4  # types of an entry
+ENTRY_BYTES = 12
+
+PNG_SIGNATURE_BYTES = 8
+KEPT_CHUNKS = (b"cHRM", b"cICP", b"gAMA", b"sRGB", b"mDCV", b"cLLI", b"pHYs", b"tEXt", b"zTXt", b"iTXt")
+RAW_PROFILE = b"Raw profile type"  # how ImageMagick hides EXIF, IPTC and XMP in text
+XMP_KEYWORD = b"XML:com.adobe.xmp"
+PNG_RAW_EXIF = "Raw profile type exif"
+
+# Of a TIFF's own tags those that describe the photograph, not the layout of the file.
+KEPT_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 318, 319, 33432, 33723, 34377, 36867)
+TIFF_EXIF, TIFF_GPS, TIFF_COMPRESSION = 34665, 34853, 259
+TIFF_UNCOMPRESSED = 1
+
+SHORTEST_ICC = 128  # bytes of a profile's header
+ICC_SPACE = slice(16, 20)  # where it names the colour space of the pixels
+ICC_SPACES = {1: b"GRAY", 3: b"RGB "}
+
+LOSSY_WEBP_QUALITY = 90  # a WebP file does not tell with what quality it was written
+FULL_COLOUR = 0  # Pillow's number for JPEG without chroma subsampling
+
+
+def read_metadata(image: Image.Image, path: Path) -> Metadata:
+    """The metadata of an opened and decoded image, before it is turned upright.
+
+    What is broken in itself (EXIF that ends too early, a profile that is no profile) is left out.
+    """
+    info = image.info
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    exif = info.get("exif")
+    chunks = png_chunks(path) if image.format == "PNG" else ()
+    if not isinstance(exif, bytes):
+        exif = _raw_profile_exif(info) if image.format == "PNG" else None
+    return Metadata(
+        exif=upright_exif(exif, quarter_turn=orientation in QUARTER_TURNS) if exif else None,
+        icc=info["icc_profile"] if isinstance(info.get("icc_profile"), bytes) else None,
+        xmp=_xmp(info),
+        dpi=None if image.format == "PNG" else _dpi(info),  # a PNG's is in its chunks
+        chunks=tuple(chunks),
+        tags=_tiff_tags(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else {},
+        encoding=_encoding(image, path),
+    )
+
+
+def fitting_icc(profile: bytes | None, channels: int) -> bytes | None:
+    """``profile`` if it describes pixels of that many channels (1 or 3), else None."""
+    if profile is None or len(profile) < SHORTEST_ICC or profile[ICC_SPACE] != ICC_SPACES[channels]:
+        return None
+    return profile
+
+
+def upright_exif(data: bytes, *, quarter_turn: bool = False) -> bytes | None:
+    """EXIF of the same picture turned upright: orientation 1, sizes swapped after a quarter turn, no thumbnail.
+
+    Everything else stays byte for byte where it is, because makers' notes refer to places in the whole.
+
+    Args:
+        data: a TIFF structure, with or without JPEG's ``Exif`` prefix.
+
+    Returns:
+        The TIFF structure without prefix, or None if it cannot be followed.
+    """
+    exif = bytearray(data[len(EXIF_PREFIX) :] if data.startswith(EXIF_PREFIX) else data)
+    order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]))
+    if order is None:
+        return None
+    try:
+        first = _entries(exif, order, struct.unpack_from(f"{order}I", exif, 4)[0])
+        if EXIF_ORIENTATION in first:
+            struct.pack_into(f"{order}HIHH", exif, first[EXIF_ORIENTATION] + 2, EXIF_SHORT, 1, 1, 0)
+        struct.pack_into(f"{order}I", exif, first[-1], 0)  # the link to the thumbnail
+        if quarter_turn and EXIF_SUB_IFD in first:
+            start = struct.unpack_from(f"{order}I", exif, first[EXIF_SUB_IFD] + 8)[0]
+            _swap(exif, _entries(exif, order, start))
+    except struct.error:
+        return None
+    return bytes(exif)
+
+
+def _entries(exif: bytearray, order: str, start: int) -> dict[int, int]:
+    """Position of each tag's entry in the directory at ``start``; under -1, that of the link to the next one."""
+    (count,) = struct.unpack_from(f"{order}H", exif, start)
+    end = start + 2 + count * ENTRY_BYTES
+    struct.unpack_from(f"{order}I", exif, end)  # fails if the directory is not there
+    positions = range(start + 2, end, ENTRY_BYTES)
+    return {struct.unpack_from(f"{order}H", exif, position)[0]: position for position in positions} | {-1: end}
+
+
+def _swap(exif: bytearray, entries: dict[int, int]) -> None:
+    if EXIF_WIDTH in entries and EXIF_HEIGHT in entries:
+        width, height = (slice(entries[tag] + 2, entries[tag] + ENTRY_BYTES) for tag in (EXIF_WIDTH, EXIF_HEIGHT))
+        exif[width], exif[height] = exif[height], exif[width]
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """XMP that says orientation 1 where it said another."""
+    return XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+
+
+def _xmp(info: dict[str | tuple[int, int], Any]) -> bytes | None:
+    found = info.get("xmp") or info.get(XMP_KEYWORD.decode())
+    if isinstance(found, str):
+        found = found.encode("utf-8", errors="surrogateescape")
+    return upright_xmp(found) if isinstance(found, bytes) else None
+
+
+def _dpi(info: dict[str | tuple[int, int], Any]) -> tuple[float, float] | None:
+    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
+        across, down = (float(value) for value in info["dpi"]) if "dpi" in info else (0.0, 0.0)
+        return (across, down) if min(across, down) > 0 else None
+    return None
+
+
+def _raw_profile_exif(info: dict[str | tuple[int, int], Any]) -> bytes | None:
+    with contextlib.suppress(KeyError, ValueError):
+        return bytes.fromhex("".join(info[PNG_RAW_EXIF].split("\n")[3:]))
+    return None
+
+
+def png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Type and data of a PNG's chunks that stay true for other pixels in the same colour space."""
+    with path.open("rb") as file:
+        file.seek(PNG_SIGNATURE_BYTES)
+        while len(head := file.read(8)) == len(b"\0\0\0\0IDAT"):
+            length, kind = struct.unpack(">I4s", head)
+            if kind not in KEPT_CHUNKS:
+                file.seek(length + 4, 1)
+                continue
+            data = file.read(length)
+            file.seek(4, 1)
+            if not data.startswith((RAW_PROFILE, XMP_KEYWORD)):
+                yield kind, data
+
+
+def _tiff_tags(image: TiffImagePlugin.TiffImageFile) -> dict[int, Any]:
+    tags = {tag: image.tag_v2[tag] for tag in KEPT_TAGS if tag in image.tag_v2}
+    exif = image.getexif()
+    for pointer in (TIFF_EXIF, TIFF_GPS):
+        if directory := dict(exif.get_ifd(pointer)):
+            tags[pointer] = directory
+    return tags
+
+
+def _encoding(image: Image.Image, path: Path) -> dict[str, Any]:
+    """Options for Pillow's encoder (for TIFF, of our own) that come near how the file was written."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        sampling = JpegImagePlugin.get_sampling(image)
+        found = {
+            "qtables": [list(table) for table in image.quantization.values()],
+            "subsampling": FULL_COLOUR if sampling < 0 else sampling,
+            "progressive": bool(image.info.get("progressive")),
+        }
+        comment = image.info.get("comment")
+        return {**found, "comment": comment} if isinstance(comment, bytes) else found
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return {"compressed": image.tag_v2.get(TIFF_COMPRESSION, TIFF_UNCOMPRESSED) != TIFF_UNCOMPRESSED}
+    if image.format == "WEBP":
+        return {"lossless": _lossless_webp(path)}
+    return {}
+
+
+def _lossless_webp(path: Path) -> bool:
+    """Whether the first frame of a WebP file is coded without loss."""
+    with path.open("rb") as file:
+        file.seek(12)  # RIFF, length, WEBP
+        while len(head := file.read(8)) == len(b"VP8L\0\0\0\0"):
+            kind, length = struct.unpack("<4sI", head)
+            if kind in (b"VP8L", b"VP8 "):
+                return kind == b"VP8L"
+            file.seek(16 if kind == b"ANMF" else length + length % 2, 1)  # a frame's head, or the whole chunk
+    return False

@@ -1,0 +1,47 @@
+"""PNG files beyond Pillow: 16 bits of every kind, and chunks as they were in another file (PNG specification, W3C)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+END_OF_HEADER = len(SIGNATURE) + 25  # length, type, 13 bytes and checksum of IHDR
+COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels, alpha included
+FILTER_UP = 2
+COMPRESSION_LEVEL = 6
+
+
+def encode_16_bit(values: np.ndarray) -> bytes:
+    """A PNG file of a uint16 array [H, W, C]: grey, grey and alpha, RGB, or RGB and alpha."""
+    height, width, channels = values.shape
+    rows = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = FILTER_UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # bytes wrap around, as the filter wants it
+    header = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)
+    pixels = zlib.compress(filtered.data, COMPRESSION_LEVEL)
+    return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk: length, type, data and checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def icc_chunk(profile: bytes) -> bytes:
+    """The iCCP chunk of an ICC profile."""
+    return chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))
+
+
+def xmp_chunk(xmp: bytes) -> bytes:
+    """The iTXt chunk of an XMP packet, uncompressed."""
+    return chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+
+
+def with_chunks(file: bytes, chunks: list[bytes]) -> bytes:
+    """``file`` with further chunks directly after its header, before palette and pixels."""
+    return file[:END_OF_HEADER] + b"".join(chunks) + file[END_OF_HEADER:]
