@@ -18,9 +18,12 @@ def check_together(values: Mapping[str, Any], program: Program) -> None:
             f"--crop_size {crop_size} is larger than --load_size {load_size}, to which --preprocess {preprocess} "
             f"resizes first; use a smaller crop or a larger load size."
         )
-    if not values["dataroot"]:
+    if values.get("output") and not values.get("input"):
+        raise UserError("--output goes with --input; the results of a data set go to --results_dir.")
+    if not values["dataroot"] and not values.get("input"):
         folders = "trainA and trainB" if program.trains else "testA"
-        raise UserError(f"--dataroot is missing; give the folder that contains {folders}.")
+        instead = "" if program.trains else ", or --input with pictures to derain"
+        raise UserError(f"--dataroot is missing; give the folder that contains {folders}{instead}.")
     if not program.trains:
         return
     if values["dataset_mode"] == "single":

@@ -34,7 +34,7 @@ def with_suffix(name: str, suffix: str, values: Mapping[str, Any]) -> str:
     return f"{name}_" + re.sub(r"\{(\w+)\}", fill, suffix)
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, flag: str = "--name") -> None:
     """Refuse names that do not lead to a folder below ``--checkpoints_dir``, on any system.
 
     ``rain/first`` is fine, a folder in a folder.
@@ -43,9 +43,9 @@ def check_name(name: str) -> None:
         UserError: empty, absolute, with ``..`` or with control characters.
     """
     if not name.strip() or not PurePosixPath(name).parts:
-        raise UserError("--name is empty; give the run a name.")
+        raise UserError(f"{flag} is empty; give the run a name.")
     windows = PureWindowsPath(name)
     only_dots = any(not part.strip(" .") for part in windows.parts)
     leaves = name.startswith("/") or bool(windows.anchor) or only_dots
     if leaves or not name.isprintable():
-        raise UserError(f"--name {name!a}: would not be a folder inside --checkpoints_dir; use a plain name.")
+        raise UserError(f"{flag} {name!a}: would not be a folder inside --checkpoints_dir; use a plain name.")

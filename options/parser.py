@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,15 +27,16 @@ from options.namespace import Options
 from options.naming import check_name, with_suffix
 from options.outdated import up_to_date
 from options.plugins import import_plugins
-from options.program import TEST, TRAIN, Program
+from options.program import NEEDED_TO_FIND_IMAGES, TEST, TRAIN, Program
 from options.run import find_run, inherited
 from options.values import convert
+from options.weights import SHIPPED, find_weights, missing_weights, options_beside, results_name
 from util.errors import UserError
 from util.option import Option
 
 logger = logging.getLogger(__name__)
 
-EARLY = frozenset({"name", "suffix", "checkpoints_dir", "config", "plugin", "continue_train"})
+EARLY = frozenset({"name", "suffix", "checkpoints_dir", "config", "plugin", "continue_train", "input", "checkpoint"})
 """What must be known before it is known which options there are."""
 
 
@@ -113,7 +114,8 @@ def _parse(program: Program, argv: Sequence[str] | None) -> Options:
     arguments = tuple(sys.argv[1:] if argv is None else argv)
     early_options = [option for option in program.options if option.name in EARLY]
     request = _read_request(program, arguments)
-    early = {**{option.name: option.default for option in early_options}, **request.explicit(early_options)}
+    given_early = request.explicit(early_options)
+    early = {**{option.name: option.default for option in early_options}, **given_early}
     import_plugins(early["plugin"])
     if program.trains:
         going_on = early["continue_train"]
@@ -124,20 +126,49 @@ def _parse(program: Program, argv: Sequence[str] | None) -> Options:
         print_help(program.name, resolved.groups, resolved.values)
         raise SystemExit(0)
 
-    name = early["name"]
-    if early["suffix"]:
-        name = with_suffix(name, early["suffix"], _resolve(request, None).values)
-    check_name(name)
-    run = None
-    if early.get("continue_train") or not program.trains:
-        run = find_run(Path(early["checkpoints_dir"]) / name, required=program.trains)
+    name, weights, run = _place(request, early, given_early)
     if run and program.trains:
         run = up_to_date(run, request.explicit, program, keep_architecture=True)
+    if run and early.get("input"):
+        run = run.without(NEEDED_TO_FIND_IMAGES)
     groups, values, given = _resolve(request, run)
     request.refuse_unknown(option for _, options in groups for option in options)
     values.update(name=name, suffix="")
+    if weights is not None:
+        values["checkpoint"] = str(weights)
+    if values.get("amp") and "precision" not in given:
+        values["precision"] = "auto"
     check_together(values, program)
     return Options(values, given, shlex.join(["python", program.name, *arguments]))
+
+
+def _place(
+    request: Request, early: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[str, Path | None, OptionsFile | None]:
+    """The run's name, where its networks are if ``--name`` does not tell, and the options that it left."""
+    program, name = request.program, early["name"]
+    if early["suffix"]:
+        name = with_suffix(name, early["suffix"], _resolve(request, None).values)
+    weights = None if program.trains else _weights(early, given)
+    if weights is not None:
+        name = name if "name" in given else results_name(weights)
+        check_name(name)
+        return name, weights, options_beside(weights)
+    check_name(name)
+    if early.get("continue_train") or not program.trains:
+        return name, None, find_run(Path(early["checkpoints_dir"]) / name, required=program.trains)
+    return name, None, None
+
+
+def _weights(early: Mapping[str, Any], given: Mapping[str, Any]) -> Path | None:
+    """The file or folder of ``--checkpoint``, or of the model that comes with the project; None: that of ``--name``."""
+    if early["checkpoint"] is not None:
+        return find_weights(early["checkpoint"], Path(early["checkpoints_dir"]))
+    if early["input"] is None or "name" in given:
+        return None
+    if SHIPPED is None:
+        raise missing_weights()
+    return SHIPPED
 
 
 def _read_request(program: Program, arguments: tuple[str, ...]) -> Request:

@@ -22,7 +22,16 @@ TEST_OPTIONS: tuple[Option, ...] = (
     Option("eval_pairs", "auto", "compare with domain B; auto = where file names match", choices=PAIRING),
 )
 
-TEST_GROUPS: Groups = (("testing", TEST_OPTIONS),)
+DERAIN_OPTIONS: tuple[Option, ...] = (
+    Option("input", None, "just derain this image, folder of images (with sub-folders) or video; no --dataroot needed"),
+    Option("output", None, "where the results of --input go, under their own names; not set: results_dir, with a page"),
+    Option("checkpoint", None, "weights: a run's name or folder, or a network's file (.pth); not set: those of --name"),
+    Option("tile", 0, "side of the tiles in which larger images are computed; 0 = only if memory runs out", minimum=0),
+    Option("tile_overlap", 64, "pixels that neighbouring tiles share and blend over", minimum=0),
+    Option("amp", False, "the same as --precision auto: bf16 where it is clearly faster"),
+)
+
+TEST_GROUPS: Groups = (("testing", TEST_OPTIONS), ("applying the model to pictures", DERAIN_OPTIONS))
 
 TEST_DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {"preprocess": "none", "no_flip": True, "batch_size": 1, "serial_batches": True, "max_dataset_size": None}

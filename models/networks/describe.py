@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -15,8 +16,7 @@ def describe_state(state: State) -> dict[str, str]:
     if any(".conv_block." in key for key in state):
         return _describe_resnet(state)
     if "model.model.0.weight" in state:
-        levels = 1 + max(key.count("model.1.model") + key.count("model.3.model") for key in state)
-        return {"--netG": f"U-Net of {levels} levels", "--ngf": _width(state, "model.model.0.weight")}
+        return {"--netG": f"U-Net of {_unet_levels(state)} levels", "--ngf": _width(state, "model.model.0.weight")}
     if "net.0.weight" in state:
         return {"--netD": "pixel", "--ndf": _width(state, "net.0.weight")}
     if "mlp_0.0.weight" in state:
@@ -28,6 +28,29 @@ def describe_state(state: State) -> dict[str, str]:
             "--netD": f"PatchGAN of {convolutions - 2} strided layers",
             "--ndf": _width(state, "model.0.weight"),
             "--no_antialias": str(not any(key.endswith(".filt") for key in state)).lower(),
+        }
+    return {}
+
+
+def generator_options(state: State) -> dict[str, Any]:
+    """Option → value of the generator that a state dict belongs to; empty if it is none of ours.
+
+    What leaves no trace in keys and shapes is left out: ``residual``, and a U-Net's dropout.
+    """
+    if any(".conv_block." in key for key in state):
+        found = {flag.removeprefix("--"): value for flag, value in _describe_resnet(state).items()}
+        convolutions = [key for key, tensor in state.items() if tensor.ndim == 4 and not key.endswith(".filt")]
+        found["output_nc"] = str(state[convolutions[-1]].shape[0])
+        return {**found, "normG": "batch" if found["normG"] == "batch" else "instance"}
+    if "model.model.0.weight" in state and "model.model.3.weight" in state:
+        first, last = state["model.model.0.weight"], state["model.model.3.weight"]
+        normed = state.get("model.model.1.model.2.weight")
+        return {
+            "netG": f"unet_{2 ** _unet_levels(state)}",
+            "ngf": str(first.shape[0]),
+            "input_nc": str(first.shape[1]),
+            "output_nc": str(last.shape[1]),
+            "normG": "batch" if normed is not None and normed.ndim == 1 else "instance",
         }
     return {}
 
@@ -48,6 +71,11 @@ def _describe_resnet(state: State) -> dict[str, str]:
         "--no_antialias": str(not any(position < min(blocks) for position in blurs)).lower(),
         "--no_antialias_up": str(not any(position > max(blocks) for position in blurs)).lower(),
     }
+
+
+def _unet_levels(state: State) -> int:
+    """Each level inside another adds the number of a layer in front of a ``model``."""
+    return 1 + max(len(re.findall(r"\.\d+(?=\.model\.)", key)) for key in state)
 
 
 def _width(state: State, key: str) -> str:

@@ -83,6 +83,22 @@ def load_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str, describe: D
         load_net(network, path, describe)
 
 
+def load_weights(nets: Mapping[str, nn.Module], place: Path, tag: str, describe: Describe) -> None:
+    """Load ``nets`` from a run's folder, or the only one of them from its file; see :func:`load_nets`.
+
+    Raises:
+        UserError: as there, and if several networks are asked of one file.
+    """
+    if not place.is_file():
+        load_nets(nets, place, tag, describe)
+        return
+    if len(nets) != 1:
+        raise UserError(
+            f"--checkpoint {place}: this model tests with {len(nets)} networks ({', '.join(nets)}); give its run."
+        )
+    load_net(next(iter(nets.values())), place, describe)
+
+
 def load_net(network: nn.Module, path: Path, describe: Describe) -> None:
     """Load one network; see :func:`load_nets`."""
     stored = load_file(path)
@@ -105,9 +121,14 @@ def put_into(network: nn.Module, stored: Mapping[str, Tensor], path: Path, descr
     raise UserError(_mismatch(path, describe(state), describe(own)))
 
 
+def without_wrapper(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without the ``module.`` that DataParallel puts in front of every key."""
+    return {key.removeprefix("module."): value for key, value in stored.items()}
+
+
 def _without_leftovers(stored: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Drop DataParallel's ``module.`` and the running statistics that instance norm had before torch 0.4."""
-    state = {key.removeprefix("module."): value for key, value in stored.items()}
+    state = without_wrapper(stored)
     own = network.state_dict()
     modules = dict(network.named_modules())
 
