@@ -1,4 +1,4 @@
-"""Reading images with Pillow: upright, 8 bit, grey or RGB, and plain words about what cannot be read."""
+"""Reading the images of a dataset: upright, 8 bit, grey or RGB, and plain words about what cannot be read."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from util.errors import UserError
+from util.pictures import MODES, Size, UnreadablePicture, picture_size, read_eight_bit
+
+__all__ = [
+    "MODES",
+    "Checked",
+    "ImageFile",
+    "Size",
+    "UnreadableImage",
+    "check_readable",
+    "image_size",
+    "read_first",
+    "read_image",
+]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Size = tuple[int, int]
-"""Width and height in pixels, in Pillow's order."""
-
-MODES = {1: "L", 3: "RGB"}
-"""Pillow's mode for each supported number of channels."""
-
-INTEGER_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-MAX_16_BIT = 65535
-STEP_16_TO_8_BIT = 257  # 65535 / 255
-QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class UnreadableImage(UserError):
@@ -74,12 +76,10 @@ class ImageFile:
 
 
 def read_image(path: Path, channels: int = 3) -> Image.Image:
-    """Decode one image file completely.
+    """Decode one image file completely, at 8 bit, by the rules of :mod:`util.pictures` for every kind of file.
 
-    The EXIF orientation is applied. 16-bit grey is scaled to 8 bit with rounding (of 16-bit colour, Pillow
-    itself keeps the upper 8 bits). Alpha is dropped and the
-    colours below it are kept, as CycleGAN does, because alpha in photographs is opaque or a mask. Of
-    several frames the first is taken. One channel is BT.601 luma.
+    Alpha is dropped and the colours below it are kept, as CycleGAN does, because alpha in photographs is
+    opaque or a mask.
 
     Returns:
         An image of mode ``L`` (one channel) or ``RGB`` (three).
@@ -89,13 +89,9 @@ def read_image(path: Path, channels: int = 3) -> Image.Image:
             without a known range (floating point, 32-bit integers).
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            eight_bit = _to_8_bit(image)
-            return eight_bit if eight_bit.mode == MODES[channels] else eight_bit.convert(MODES[channels])
-    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
-        raise UnreadableImage(path, _reason(path, error)) from error
+        return read_eight_bit(path, channels)
+    except UnreadablePicture as error:
+        raise UnreadableImage(path, error.reason) from error
 
 
 def image_size(path: Path) -> Size:
@@ -105,41 +101,9 @@ def image_size(path: Path) -> Size:
         UnreadableImage: the file cannot be opened as an image.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size is upright already in newer Pillows
-                width = image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
-                height = image.tag_v2[TiffImagePlugin.IMAGELENGTH]
-            # Pillow looks for EXIF behind a PNG's pixels by decoding them: too dear for a look at the header.
-            header_has_exif = image.format != "PNG" or "exif" in image.info
-            turned = header_has_exif and image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-            return (height, width) if turned else (width, height)
-    except Exception as error:  # Pillow's parsers raise whatever a broken file leads them to
-        raise UnreadableImage(path, _reason(path, error)) from error
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Bring integer grey into 8 bit and resolve a palette with transparency; other modes are left as they are."""
-    if image.mode in INTEGER_MODES:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > MAX_16_BIT:
-            raise ValueError("its integer values exceed 16 bit; save it with 8 or 16 bit per channel")
-        return Image.fromarray(((values + STEP_16_TO_8_BIT // 2) // STEP_16_TO_8_BIT).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bit per channel")
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA")
-    return image
-
-
-def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return "it has more pixels than Pillow accepts as safe; cut it into smaller images"
-    if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if path.stat().st_size == 0 else "its content is no known image format"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__
+        return picture_size(path)
+    except UnreadablePicture as error:
+        raise UnreadableImage(path, error.reason) from error
 
 
 class Checked(NamedTuple):

@@ -15,11 +15,11 @@ from PIL import Image
 
 from data.reading import MODES, ImageFile, Size
 from util.errors import UserError
+from util.pixels import to_tensor as pixels_to_tensor
 
 PREPROCESS = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
 CROPS_AFTER_RESIZING = ("resize_and_crop", "scale_width_and_crop")
 TRAINING_MULTIPLE = 4  # the generators halve the resolution twice
-HALF_RANGE = 127.5  # 8-bit values 0…255 become -1…1
 
 
 def to_tensor(image: Image.Image, channels: int = 3, *, flip: bool = False) -> torch.Tensor:
@@ -29,8 +29,7 @@ def to_tensor(image: Image.Image, channels: int = 3, *, flip: bool = False) -> t
     pixels = pixels.reshape(image.height, image.width, channels)
     if flip:
         pixels = pixels[:, ::-1]
-    planes = np.array(pixels.transpose(2, 0, 1), order="C")
-    return torch.from_numpy(planes).to(torch.float32).div_(HALF_RANGE).sub_(1.0)
+    return pixels_to_tensor(pixels)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from util.pictures.decoding import picture_size, read_eight_bit, read_picture
+from util.pictures.decoding import MODES, Size, picture_size, read_eight_bit, read_picture
 from util.pictures.encoding import write_picture
 from util.pictures.picture import SUFFIXES, Metadata, Picture, UnreadablePicture
 
 __all__ = [
+    "MODES",
     "SUFFIXES",
     "Metadata",
     "Picture",
+    "Size",
     "UnreadablePicture",
     "picture_size",
     "read_eight_bit",

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from util.images import to_eight_bit
 from util.pictures.metadata import QUARTER_TURNS, fitting_icc, read_metadata
 from util.pictures.picture import ALPHA_FORMATS, SUFFIXES, Metadata, Picture, UnreadablePicture
+from util.pixels import to_eight_bit
 
 T = TypeVar("T")
 Size = tuple[int, int]
@@ -166,21 +166,20 @@ def _decode(path: Path, *, whole: bool) -> _Raster:
         return _Raster(pixels, metadata, kind, notes)
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
     """How the first block of pixels is stored, in Pillow's words; empty where Pillow does not say."""
     if not image.tile:
         return ""
-    arguments = image.tile[0][3]
+    arguments = image.tile[0].args
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
 
 
-def _set_raw_mode(image: Image.Image, raw_mode: str) -> None:
-    blocks: list[Any] = []
-    for codec, extents, offset, arguments in image.tile:
-        changed = (raw_mode, *arguments[1:]) if isinstance(arguments, tuple) else raw_mode
-        blocks.append((codec, extents, offset, changed))
-    image.tile = [type(old)(*new) if hasattr(old, "_fields") else new for old, new in zip(image.tile, blocks)]
+def _set_raw_mode(image: ImageFile.ImageFile, raw_mode: str) -> None:
+    image.tile = [
+        block._replace(args=(raw_mode, *block.args[1:]) if isinstance(block.args, tuple) else raw_mode)
+        for block in image.tile
+    ]
 
 
 def _check(image: Image.Image, raw_mode: str) -> None:

@@ -43,7 +43,8 @@ def encode(picture: Picture) -> bytes:
     if picture.format == "TIFF":
         tags = dict(metadata.tags)
         if metadata.dpi and not tags:
-            tags |= {tiff.X_RESOLUTION: metadata.dpi[0], tiff.Y_RESOLUTION: metadata.dpi[1], tiff.RESOLUTION_UNIT: tiff.INCH}
+            across, down = metadata.dpi
+            tags = {tiff.X_RESOLUTION: across, tiff.Y_RESOLUTION: down, tiff.RESOLUTION_UNIT: tiff.INCH}
         return tiff.encode_tiff(values, icc=metadata.icc, xmp=metadata.xmp, tags=tags, **metadata.encoding)
     return _pillow(values, picture.format, _options(picture))
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from util.errors import UserError
-from util.images import COLOUR_CHANNELS, from_tensor, luma, to_eight_bit, to_tensor
+from util.pixels import COLOUR_CHANNELS, from_tensor, luma, to_eight_bit, to_tensor
 
 SUFFIXES = {
     "PNG": (".png", ".apng"),
@@ -126,7 +126,7 @@ class Picture:
         if self.channels == 1 and image.shape[1] != 1:
             image = luma(image)
         pixels = from_tensor(image, self.pixels.dtype)
-        return replace(self, pixels=np.repeat(pixels, self.channels, axis=2) if pixels.shape[2] < self.channels else pixels)
+        return replace(self, pixels=pixels if pixels.shape[2] == self.channels else np.repeat(pixels, 3, axis=2))
 
     def in_format(self, name: str) -> Picture:
         """The same picture for a file of another format of :data:`SUFFIXES`.
