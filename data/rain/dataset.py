@@ -1,0 +1,204 @@
+"""A dataset of rainy and clean images on disk: written by several processes, completely or not at all.
+
+It is written into a hidden folder beside its place and moved there when all is done, so an interrupted run leaves
+nothing that looks finished. ``dataset.yaml`` says how it was made and with what result; ``images.csv`` lists every
+image with its rain, its PSNR against the clean image and a hash of its pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import shutil
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import scipy
+import yaml
+
+from data.rain.image_job import Output, make_images
+from data.rain.plan import RULES, Job, Settings
+from util.errors import UserError
+from util.files import cannot_write
+
+MANIFEST, LIST = "dataset.yaml", "images.csv"
+MADE_BY = "synthesize_rain"
+# Raise when the same inputs and settings give other files, so that datasets of before are not taken for equal.
+VERSION = 1
+PSNR_PERCENTILES = (5, 25, 50, 75, 95)
+# Jobs handed to a worker at a time: few enough that Ctrl-C does not wait for long.
+CHUNK = 2
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is read: folders as the user named them, and the jobs."""
+
+    clean: Path
+    depth: Path | None
+    jobs: Sequence[Job]
+
+
+def fingerprint(inputs: Inputs, settings: Settings) -> str:
+    """SHA-256 that changes with anything the outputs depend on: contents and names of the inputs, settings, version.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    digest = hashlib.sha256(f"{VERSION} {sorted(asdict(settings).items())}\n".encode())
+    for job in sorted(inputs.jobs, key=lambda job: job.name):
+        for path in (job.clean, job.depth):
+            if path is not None:
+                try:
+                    content = hashlib.sha256(path.read_bytes()).hexdigest()
+                except OSError as error:
+                    raise UserError(f"'{path}' cannot be read ({error.strerror}); check its permissions.") from error
+                digest.update(f"{job.name}\t{content}\n".encode("utf-8", errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """``dataset.yaml`` of ``folder`` if it was written here, else None."""
+    try:
+        manifest = yaml.safe_load((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("made_by") == MADE_BY else None
+
+
+def is_complete(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether every listed image is there with the listed number of bytes."""
+    try:
+        with (folder / LIST).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        sizes = all((folder / row["file"]).stat().st_size == int(row["bytes"]) for row in rows)
+        return sizes and len(rows) == sum(manifest["counts"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def check_output(out: Path, mark: str, *, overwrite: bool) -> dict[str, Any] | None:
+    """The manifest of a complete dataset with the fingerprint ``mark`` that is in ``out`` already, else None.
+
+    Raises:
+        UserError: ``out`` holds something else, or a dataset made here that differs, without ``overwrite``.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    manifest = read_manifest(out) if out.is_dir() else None
+    if manifest is None:
+        raise UserError(f"--out {out}: there is something else, without our {MANIFEST}; name another folder.")
+    if manifest.get("fingerprint") == mark and is_complete(out, manifest):
+        return manifest
+    if not overwrite:
+        what = "is damaged" if manifest.get("fingerprint") == mark else "was made from other images or settings"
+        raise UserError(f"--out {out}: the dataset there {what}; pass --overwrite to replace it, or name another.")
+    return None
+
+
+def write_dataset(
+    inputs: Inputs, settings: Settings, out: Path, *, mark: str, workers: int = 1, progress: bool = False
+) -> dict[str, Any]:
+    """Write the dataset to ``out``, replacing what is there, and return its manifest.
+
+    ``mark`` is its :func:`fingerprint`. Outputs do not depend on ``workers``.
+
+    Raises:
+        UserError: an image or depth file that cannot be used, or a file that cannot be written; ``out`` is as before.
+    """
+    hidden = out.absolute().with_name(f".{out.absolute().name}.partial")
+    try:
+        shutil.rmtree(hidden, ignore_errors=True)
+        hidden.mkdir(parents=True)
+        outputs = list(_shown(_run(inputs.jobs, settings, hidden, workers), len(inputs.jobs), progress))
+        manifest = _manifest(inputs, settings, mark, outputs)
+        _write_list(hidden / LIST, outputs)
+        text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
+        (hidden / MANIFEST).write_text(text, encoding="utf-8", errors="backslashreplace")
+        if out.exists():
+            shutil.rmtree(out)
+        hidden.replace(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return manifest
+
+
+def _run(jobs: Sequence[Job], settings: Settings, folder: Path, workers: int) -> Iterator[list[Output]]:
+    """The outputs of each job, in the order of ``jobs``."""
+    work = partial(make_images, settings=settings, folder=folder)
+    if workers <= 1:
+        yield from map(work, jobs)
+        return
+    pool = ProcessPoolExecutor(max_workers=min(workers, len(jobs)), initializer=_leave_interrupts_to_the_main_process)
+    try:
+        yield from pool.map(work, jobs, chunksize=CHUNK)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"--workers {workers}: a worker process was ended from outside, perhaps for want of memory; use fewer."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_main_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _shown(results: Iterable[list[Output]], total: int, progress: bool) -> Iterator[Output]:
+    from tqdm import tqdm
+
+    # Nothing is drawn where standard error is no terminal.
+    for outputs in tqdm(results, total=total, unit="image", disable=None if progress else True):
+        yield from outputs
+
+
+def _write_list(path: Path, outputs: Sequence[Output]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["file", "side", "source", "bytes", "sha256", *_weather_columns(outputs)], restval="")
+    writer.writeheader()
+    for output in outputs:
+        row = {"file": output.file, "side": output.side, "source": output.source, "bytes": output.bytes}
+        writer.writerow({**row, "sha256": output.sha256, **output.weather})
+    path.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def _weather_columns(outputs: Sequence[Output]) -> list[str]:
+    return next((list(output.weather) for output in outputs if output.weather), [])
+
+
+def _manifest(inputs: Inputs, settings: Settings, mark: str, outputs: Sequence[Output]) -> dict[str, Any]:
+    values = [float(output.weather["psnr"]) for output in outputs if output.weather]
+    quantiles = np.percentile(values, PSNR_PERCENTILES, method="nearest") if values else []
+    return {
+        "made_by": MADE_BY,
+        "version": VERSION,
+        "source": {"clean": inputs.clean.as_posix(), "depth": inputs.depth.as_posix() if inputs.depth else None},
+        "settings": {**asdict(settings), "size": list(settings.size) if settings.size else None},
+        "rule": RULES[settings.layout],
+        "counts": {
+            f"{settings.phase}{side}": sum(output.side == side for output in outputs) for side in ("A", "B")
+        },
+        "input_psnr": {f"p{rank}": round(float(q), 2) for rank, q in zip(PSNR_PERCENTILES, quantiles, strict=bool(values))},
+        "sha256": {
+            "file_list": _hash_lines(output.file for output in outputs),
+            "images": _hash_lines(f"{output.file}\t{output.sha256}" for output in outputs),
+        },
+        "made_with": {"numpy": np.__version__, "scipy": scipy.__version__, "pillow": PIL.__version__},
+        "fingerprint": mark,
+    }
+
+
+def _hash_lines(lines: Iterable[str]) -> str:
+    text = "".join(f"{line}\n" for line in sorted(lines))
+    return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()

@@ -1,0 +1,94 @@
+"""How far away what a pixel shows is, in metres: read from a file, or guessed as a road scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.rain.streaks import FloatImage
+from util.errors import UserError
+
+FARTHEST = 300.0  # metres; sky, and whatever a depth file has no value for
+KITTI_METRES = 1.0 / 256.0  # metres per step of a 16-bit depth file, as KITTI has it
+CAMERA_HEIGHT = 1.4  # metres above the road
+FOCAL_LENGTH = 1.1  # relative to the longer side of the image: about 49 degrees across
+WALL_HEIGHT = 12.0  # metres above the camera to which houses and trees reach
+# How softly road and walls set in around the vanishing point, in focal lengths: a kink would show in the fog.
+SOFTNESS = 0.12
+# From what a road scene is drawn, in metres.
+WALL_DISTANCES, FARTHEST_SEEN = (6.0, 60.0), (40.0, 120.0)
+
+
+@dataclass(frozen=True)
+class Road:
+    """A straight road between two walls of houses or trees, seen by a camera on it.
+
+    ``horizon``: of the image's height, from above; ``centre``: where the road vanishes, of the width; ``left``,
+    ``right``: distance of the walls from the camera in metres; ``farthest``: of everything, in metres.
+    """
+
+    horizon: float = 0.45
+    centre: float = 0.5
+    left: float = 10.0
+    right: float = 10.0
+    farthest: float = 80.0
+
+
+def draw_road(rng: np.random.Generator) -> Road:
+    """Choose the road of one image."""
+    return Road(
+        horizon=rng.uniform(0.35, 0.6),
+        centre=rng.uniform(0.25, 0.75),
+        left=float(np.exp(rng.uniform(*np.log(WALL_DISTANCES)))),
+        right=float(np.exp(rng.uniform(*np.log(WALL_DISTANCES)))),
+        farthest=rng.uniform(*FARTHEST_SEEN),
+    )
+
+
+def road_depth(height: int, width: int, road: Road) -> FloatImage:
+    """Depth of a road scene, float32 [height, width], metres: 1/d = 1/d_road + 1/d_wall + 1/d_farthest.
+
+    The road is at ``h / y`` and a wall at ``w / |x|``, with the camera's height h, the wall's distance w, and x and y
+    in focal lengths from the vanishing point. Adding the inverse distances and softening their kinks leaves no edges,
+    which would show as edges in the fog of a photograph that looks different. Walls fade into the sky at their height.
+    """
+    focal = FOCAL_LENGTH * max(height, width)
+    y = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - road.horizon * height) / focal
+    x = (np.arange(width, dtype=np.float32)[None, :] + 0.5 - road.centre * width) / focal
+    below = 0.5 * (y + np.hypot(y, SOFTNESS / 2))
+    above = 0.5 * (np.hypot(y, SOFTNESS / 2) - y)
+    aside, right = np.hypot(x, SOFTNESS), 0.5 + 0.5 * x / np.hypot(x, SOFTNESS)
+    to_wall = aside * (right / road.right + (1.0 - right) / road.left)
+    height_on_wall = above / to_wall / WALL_HEIGHT  # 1: its top
+    inverse = below / CAMERA_HEIGHT + to_wall / (1.0 + height_on_wall * height_on_wall) + 1.0 / road.farthest
+    return np.asarray(1.0 / inverse, dtype=np.float32)
+
+
+def read_depth(path: Path, metres_per_step: float | None = None) -> FloatImage:
+    """Depth from a file, float32 [H, W], metres, at most ``FARTHEST``; 0 and what is not finite count as farthest.
+
+    ``.npy`` holds metres. An image of one channel holds steps of ``metres_per_step``; by default 1 metre where it has
+    8 bit, and 1/256 metre where it has 16 bit, as KITTI has it. Floating-point TIFF holds metres.
+
+    Raises:
+        UserError: no such file, unreadable, or no single channel.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            steps, unit = np.load(path, allow_pickle=False), 1.0
+        else:
+            with Image.open(path) as image:
+                unit = {"L": 1.0, "F": 1.0}.get(image.mode, KITTI_METRES)
+                steps = np.asarray(image)
+        steps = steps.astype(np.float32)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"--depth: '{path}' cannot be read ({error}); repair or remove it.") from error
+    if steps.ndim != 2 or steps.size == 0:
+        raise UserError(f"--depth: '{path}' has the shape {list(steps.shape)}; give one value per pixel.")
+    metres = steps * np.float32(unit if metres_per_step is None else metres_per_step)
+    unknown = ~np.isfinite(metres) | (metres <= 0)
+    return np.minimum(np.where(unknown, np.float32(FARTHEST), metres), np.float32(FARTHEST))
+
