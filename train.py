@@ -14,16 +14,18 @@ from pathlib import Path
 
 import torch
 
-from data import create_training_loader
-from models import create_model
+from data import create_training_loader, create_validation_dataset
+from models import Model, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_train, save_options
 from util.engine.checkpoint import load_nets
 from util.engine.device import choose_device, choose_precision
-from util.engine.run_folder import LATEST, Position, RunFolder
+from util.engine.run_folder import LATEST, RunFolder
 from util.engine.schedule import Schedule
+from util.engine.state import Position, TrainingState
 from util.engine.stepper import Stepper
 from util.engine.training import Frequencies, Training
+from util.engine.validation import DEFAULT_EVERY, Validation, Validator
 from util.errors import EXIT_INTERRUPTED, UserError, entry_point
 from util.logs import set_up_logging
 from util.pages.labels import headings
@@ -40,8 +42,46 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     set_up_logging(verbose=opt.verbose)
     device = choose_device(opt.gpu_ids)
     loader = create_training_loader(opt, device.type)
+    validation_images = create_validation_dataset(opt)
+    run = RunFolder(Path(opt.checkpoints_dir) / opt.name)
     torch.manual_seed(opt.seed)
     model = create_model(opt, training=True)
+    state, resumed = begin_or_resume(opt, run, model, device)
+    validation = None
+    if validation_images is not None:
+        validator = Validator(validation_images, split=opt.val_phase, protocol=opt.val_protocol)
+        validation = Validation(state, validator, every=opt.val_freq or DEFAULT_EVERY)
+    elif state.records.best:
+        logger.warning("%s goes on without validation, so its best checkpoints stay what they are", run.path)
+    if state.position.epoch > state.schedule.total_epochs and not (validation and validation.pending):
+        logger.info("%s is finished; a larger --n_epochs or --n_epochs_decay trains longer", run.path)
+        return None
+    run.create(fresh=not opt.continue_train)
+    save_options(opt, run.options_file)
+
+    audience = gather_audience(
+        run.path,
+        state.position.total_images if resumed else None,
+        title=opt.name,
+        words={**headings(opt.direction), **model.headings},
+        web_page=not opt.no_html,
+        visdom=visdom_server(opt),
+    )
+    try:
+        finished = Training(state, loader, run, audience, frequencies(opt), validation).run()
+    finally:
+        audience.everyone.close()
+    if not finished:
+        logger.info("stopped and saved; go on with: python train.py %s --continue_train", flags_of_run(opt))
+        return EXIT_INTERRUPTED
+    logger.info("finished; test with: python test.py %s", flags_of_run(opt))
+    if state.records.best:
+        logger.info("that is the last epoch; best in validation, for --epoch: %s", state.records.tags())
+    return None
+
+
+def begin_or_resume(opt: Options, run: RunFolder, model: Model, device: torch.device) -> tuple[TrainingState, bool]:
+    """Where the training of ``model`` stands, and whether that is the run's own last state."""
     stepper = Stepper(
         model,
         device=device,
@@ -51,38 +91,15 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         seed=opt.seed,
     )
     schedule = Schedule(opt.lr_policy, opt.lr, opt.n_epochs, opt.n_epochs_decay, opt.lr_decay_iters)
-    run = RunFolder(Path(opt.checkpoints_dir) / opt.name)
-    resumed = opt.continue_train and opt.epoch == LATEST and run.state_file.is_file()
-    if resumed:
-        position = run.load_state(stepper, schedule, describe_state)
+    state = TrainingState(stepper, schedule, Position(epoch=opt.epoch_count))
+    if opt.continue_train and opt.epoch == LATEST and run.state_file.is_file():
+        run.load_state(state, describe_state)
+        position = state.position
         logger.info("continuing %s: epoch %d, after %d images in all", run.path, position.epoch, position.total_images)
-    else:
-        position = Position(epoch=opt.epoch_count)
-        if opt.continue_train:
-            load_networks_alone(opt, run, stepper)
-    if position.epoch > schedule.total_epochs:
-        logger.info("%s is finished; a larger --n_epochs or --n_epochs_decay trains longer", run.path)
-        return None
-    run.create(fresh=not opt.continue_train)
-    save_options(opt, run.options_file)
-
-    audience = gather_audience(
-        run.path,
-        position.total_images if resumed else None,
-        title=opt.name,
-        words={**headings(opt.direction), **model.headings},
-        web_page=not opt.no_html,
-        visdom=visdom_server(opt),
-    )
-    try:
-        finished = Training(stepper, schedule, loader, run, audience, frequencies(opt)).run(position)
-    finally:
-        audience.everyone.close()
-    if not finished:
-        logger.info("stopped and saved; go on with: python train.py %s --continue_train", flags_of_run(opt))
-        return EXIT_INTERRUPTED
-    logger.info("finished; test with: python test.py %s", flags_of_run(opt))
-    return None
+        return state, True
+    if opt.continue_train:
+        load_networks_alone(opt, run, stepper)
+    return state, False
 
 
 def load_networks_alone(opt: Options, run: RunFolder, stepper: Stepper) -> None:

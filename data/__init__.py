@@ -1,22 +1,26 @@
-"""Datasets, and the two doors to them: batches for training and whole images for a test.
+"""Datasets, and the doors to them: batches for training, whole images for a test, pairs for validation.
 
-Below these two functions nothing sees the parsed options.
+Below these functions nothing sees the parsed options.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import os
 from pathlib import Path
 from typing import Any
 
+from data.files import UnfitPairs, Unit, existing_folder, source_and_target
 from data.loader import DatasetSettings, TrainingDataset, TrainingLoader
 from data.reading import MODES
 from data.test_dataset import TestDataset, TestItem
 from data.transforms import TrainingTransform, WholeImageTransform
 from util.errors import UserError
 from util.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "DATASETS",
@@ -27,10 +31,13 @@ __all__ = [
     "TrainingLoader",
     "create_test_dataset",
     "create_training_loader",
+    "create_validation_dataset",
 ]
 
 SMALLEST_PAIR = 11
 """Pixels a side that SSIM's window needs: ``util.metrics.SSIM_WINDOW``, whose import is slow."""
+
+DEFAULT_VAL_PHASE = "val"
 
 DATASETS: Registry[type[TrainingDataset]] = Registry(
     "dataset",
@@ -95,6 +102,60 @@ def create_test_dataset(opt: argparse.Namespace) -> TestDataset:
         skip_bad=opt.skip_bad,
         smallest_pair=SMALLEST_PAIR,
     )
+
+
+def create_validation_dataset(opt: argparse.Namespace) -> TestDataset | None:
+    """Find and decode the pairs that a training is validated on: whole images, as a test has them.
+
+    None with ``--val_freq 0``; None, if that flag is not given, where there are no such folders; and None, after a
+    warning, where the images have no ground truth.
+
+    Raises:
+        UserError: validation was asked for and there are no images; unreadable images; pairs that do not fit.
+    """
+    if opt.val_freq == 0:
+        return None
+    advice = "or pass --val_freq 0 to train without validation"
+    try:
+        units = _validation_units(opt)
+        if units and len(units[0]) == 1:
+            logger.warning(
+                "%d images of the %s split have no ground truth of the same names, so there is no validation; %s",
+                *(len(units), opt.val_phase, "to have one, put their clean images into the other domain's folder"),
+            )
+        if not units or len(units[0]) == 1:
+            return None
+        return TestDataset(
+            units,
+            transform=WholeImageTransform(preprocess="none", load_size=opt.load_size),
+            channels=_channels(opt),
+            skip_bad=opt.skip_bad,
+            smallest_pair=SMALLEST_PAIR,
+        )
+    except UnfitPairs as error:
+        raise UserError(f"validation on {opt.val_phase}: {error.complaint}; mend that, {advice}.") from error
+
+
+def _validation_units(opt: argparse.Namespace) -> list[Unit]:
+    """The units of ``--val_phase``; none where it has no images and nobody asked for validation."""
+    dataroot, phase = _dataroot(opt), opt.val_phase
+    source = f"{phase}{source_and_target(opt.direction)[0]}"
+    exists = any(existing_folder(dataroot, name) for name in (source, phase))
+    asked = opt.val_freq is not None or phase != DEFAULT_VAL_PHASE
+    if not exists and not asked:
+        return []
+    test_units = DATASETS.get(opt.dataset_mode).test_units
+    try:
+        return test_units(dataroot=dataroot, phase=phase, direction=opt.direction, eval_pairs="auto")
+    except UnfitPairs:
+        raise
+    except UserError as error:
+        if exists:  # and is empty, or cannot be read
+            raise
+        raise UserError(
+            f"--val_freq: {dataroot} has no folder '{source}' to validate on; make it, with ground truth of the same "
+            "file names beside it, or pass --val_freq 0 to train without validation."
+        ) from error
 
 
 def _dataroot(opt: argparse.Namespace) -> Path:

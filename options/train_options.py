@@ -1,11 +1,18 @@
-"""Options of ``train.py`` alone. Every frequency counts images, whatever the batch size."""
+"""Options of ``train.py`` alone.
+
+Every frequency counts images, whatever the batch size, but for those of numbered checkpoints and validations, which
+count epochs.
+"""
 
 from __future__ import annotations
 
+from data import DEFAULT_VAL_PHASE
 from models.losses import GAN_MODES
 from options.base_options import Groups
+from options.test_options import PROTOCOLS
 from options.types import decay_rate, label, port_number
 from util.engine.schedule import LR_POLICIES
+from util.engine.validation import DEFAULT_EVERY
 from util.option import Option
 
 TRAINING_OPTIONS: tuple[Option, ...] = (
@@ -26,6 +33,18 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
     Option("epoch_count", 1, "number of the first epoch; only for weights without a saved training state", minimum=1),
 )
 
+VALIDATION_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "val_freq",
+        None,
+        f"epochs between two validations, 0 = none; if not given: {DEFAULT_EVERY} where there are pairs to validate on",
+        int,
+        minimum=0,
+    ),
+    Option("val_phase", DEFAULT_VAL_PHASE, "which pairs: val compares with valA and valB, as test.py does", label),
+    Option("val_protocol", "y", "PSNR and SSIM of validations: as --protocol of test.py", choices=PROTOCOLS),
+)
+
 DISPLAY_OPTIONS: tuple[Option, ...] = (
     Option("print_freq", 100, "images between two lines of losses", minimum=1),
     Option("display_freq", 400, "images between two pictures in Visdom", minimum=1),
@@ -38,5 +57,9 @@ DISPLAY_OPTIONS: tuple[Option, ...] = (
     Option("no_html", False, "no training page"),
 )
 
-TRAIN_GROUPS: Groups = (("training", TRAINING_OPTIONS), ("display", DISPLAY_OPTIONS))
-TRAIN_OPTIONS: tuple[Option, ...] = (*TRAINING_OPTIONS, *DISPLAY_OPTIONS)
+TRAIN_GROUPS: Groups = (
+    ("training", TRAINING_OPTIONS),
+    ("validation", VALIDATION_OPTIONS),
+    ("display", DISPLAY_OPTIONS),
+)
+TRAIN_OPTIONS: tuple[Option, ...] = (*TRAINING_OPTIONS, *VALIDATION_OPTIONS, *DISPLAY_OPTIONS)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from util.engine.device import choose_device, choose_precision
-from util.engine.run_folder import Position
+from util.engine.state import Position
 from util.engine.stepper import Stepper
 from util.engine.training import crossed
 from util.errors import UserError
@@ -43,6 +43,9 @@ class TwoPhases:
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         self.grad_flags.append(tuple(p.requires_grad for n in self.nets.values() for p in n.parameters()))
         return {"product": self.nets["b"](self.nets["a"](x)).mean()}
+
+    def infer(self, source: Tensor) -> Tensor:
+        return self.nets["b"](source)
 
     def visuals(self, x: Tensor) -> dict[str, Tensor]:
         return {"real_A": x}

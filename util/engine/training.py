@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from util.engine.interrupt import Interrupt
-from util.engine.run_folder import LATEST, Position, RunFolder
-from util.engine.schedule import Schedule
-from util.engine.stepper import Stepper
+from util.engine.run_folder import LATEST, RunFolder
+from util.engine.state import TrainingState
+from util.engine.validation import Validation
 from util.errors import UserError
 from util.images import to_uint8
 from util.trackers.audience import Audience
@@ -58,75 +58,82 @@ class Training:
 
     def __init__(
         self,
-        stepper: Stepper,
-        schedule: Schedule,
+        state: TrainingState,
         loader: Loader,
-        run: RunFolder,
+        run_folder: RunFolder,
         audience: Audience,
         every: Frequencies,
+        validation: Validation | None = None,
     ) -> None:
-        self.stepper, self.schedule, self.loader = stepper, schedule, loader
-        self.run_folder, self.audience, self.every = run, audience, every
+        self.state, self.loader, self.run_folder = state, loader, run_folder
+        self.audience, self.every, self.validation = audience, every, validation
         self._seconds_per_image: float | None = None
         self._watched = torch.zeros(())  # stays on the device, so that no step waits for it
 
-    def run(self, position: Position) -> bool:
+    def run(self) -> bool:
         """Train until the end (True) or until the user interrupts, after saving (False)."""
+        position, total_epochs = self.state.position, self.state.schedule.total_epochs
         with Interrupt() as interrupt:
-            while position.epoch <= self.schedule.total_epochs:
+            if not self._begin(interrupt):
+                self.run_folder.save(LATEST, self.state)  # as it is: nothing has been trained
+                return False
+            while position.epoch <= total_epochs:
                 try:
-                    self._run_epoch(position, interrupt)
+                    self._run_epoch(interrupt)
                 except UserError as error:
                     if not isinstance(error, NotFinite):  # a file that went missing costs no training
-                        self._save(LATEST, position)
+                        self._save(LATEST)
                     raise
                 if interrupt.requested:
-                    self._save(LATEST, position)
+                    self._save(LATEST)
                     return False
-                finished = position.epoch
                 position.next_epoch()
-                if finished % self.every.save_epoch_freq == 0:
-                    self._save(str(finished), position)
-                elif position.epoch > self.schedule.total_epochs:
-                    self._save(LATEST, position)
+                if position.finished_epoch() % self.every.save_epoch_freq == 0:
+                    self._save(str(position.finished_epoch()))
+                elif position.epoch > total_epochs or self._validation_pending:
+                    self._save(LATEST)
+                if not self._validate(interrupt):
+                    return False
         return True
 
-    def _run_epoch(self, position: Position, interrupt: Interrupt) -> None:
-        learning_rate = self.schedule.learning_rate(position.epoch)
-        self.stepper.set_learning_rate(learning_rate)
+    def _run_epoch(self, interrupt: Interrupt) -> None:
+        stepper, schedule, position = self.state.stepper, self.state.schedule, self.state.position
+        learning_rate = schedule.learning_rate(position.epoch)
+        stepper.set_learning_rate(learning_rate)
         first_batch = position.first_batch(self.loader.batch_size, self.loader.images_per_epoch)
         batches = self.loader.epoch(position.epoch, first_batch)
-        self._watched = torch.tensor(position.watched_loss, device=self.stepper.device)
+        self._watched = torch.tensor(position.watched_loss, device=stepper.device)
         with EpochBar(
             position.epoch,
-            self.schedule.total_epochs,
+            schedule.total_epochs,
             self.loader.images_per_epoch,
             start_image=position.images_in_epoch,
             seconds_per_image_hint=self._seconds_per_image,
         ) as bar:
             for batch, data_seconds in _timed(batches):
-                self._step(batch, data_seconds, position, bar)
+                self._step(batch, data_seconds, bar)
                 if interrupt.requested:
                     return
             if bar.images_per_second > 0:
                 self._seconds_per_image = 1 / bar.images_per_second
-        self.schedule.end_epoch(self._watched.item() / position.images_in_epoch)
+        schedule.end_epoch(self._watched.item() / position.images_in_epoch)
 
-    def _step(self, batch: Mapping[str, Any], data_seconds: float, position: Position, bar: EpochBar) -> None:
+    def _step(self, batch: Mapping[str, Any], data_seconds: float, bar: EpochBar) -> None:
+        position = self.state.position
         images = len(batch["A"])
         before, after = position.total_images, position.total_images + images
-        is_last = self._is_last(position, images)
+        is_last = self._is_last(images)
         live = crossed(before, after, self.every.display_freq) or is_last
         page = crossed(before, after, self.every.update_html_freq) or is_last
         started = time.perf_counter()
-        result = self.stepper.step(batch, before, want_visuals=live or page)
+        result = self.state.stepper.step(batch, before, want_visuals=live or page)
         self._watched += images * result.watched
         position.advance(images)
         bar.update(images=images, data_seconds=data_seconds, step_seconds=time.perf_counter() - started)
-        progress = self._progress(position, bar)
+        progress = self._progress(bar)
         if crossed(before, after, self.every.print_freq) or is_last:
             values = {name: loss.item() for name, loss in result.losses.items()}
-            self._check_finite(values, position)
+            self._check_finite(values)
             bar.show(values)
             self.audience.everyone.scalars(progress, values)
         if result.visuals:
@@ -134,26 +141,29 @@ class Training:
             for group in (self.audience.live,) * live + (self.audience.page,) * page:
                 group.images(progress, pictures)
         if crossed(before, after, self.every.save_latest_freq):
-            self._save(f"iter_{after}" if self.every.save_by_iter else LATEST, position)
+            self._save(f"iter_{after}" if self.every.save_by_iter else LATEST)
 
-    def _is_last(self, position: Position, images: int) -> bool:
+    def _is_last(self, images: int) -> bool:
         """Whether this batch ends the training."""
+        position = self.state.position
         ends_epoch = position.images_in_epoch + images >= self.loader.images_per_epoch
-        return ends_epoch and position.epoch == self.schedule.total_epochs
+        return ends_epoch and position.epoch == self.state.schedule.total_epochs
 
-    def _progress(self, position: Position, bar: EpochBar) -> Progress:
+    def _progress(self, bar: EpochBar) -> Progress:
+        position, schedule = self.state.position, self.state.schedule
         return Progress(
             epoch=position.epoch,
-            total_epochs=self.schedule.total_epochs,
+            total_epochs=schedule.total_epochs,
             images_in_epoch=position.images_in_epoch,
             images_per_epoch=self.loader.images_per_epoch,
             total_images=position.total_images,
-            learning_rate=self.schedule.learning_rate(position.epoch),
+            learning_rate=schedule.learning_rate(position.epoch),
             images_per_second=bar.images_per_second,
             data_wait=bar.data_wait,
         )
 
-    def _check_finite(self, losses: Mapping[str, float], position: Position) -> None:
+    def _check_finite(self, losses: Mapping[str, float]) -> None:
+        position = self.state.position
         for name, value in losses.items():
             if not math.isfinite(value):
                 raise NotFinite(
@@ -161,11 +171,54 @@ class Training:
                     f"all; the last saved state is kept: continue from it with a lower --lr, or look at the data."
                 )
 
-    def _save(self, tag: str, position: Position) -> None:
-        watched = self._watched.item()
-        self._check_finite({"sum of the generators' losses": watched}, position)
+    def _save(self, tag: str) -> None:
+        watched, position = self._watched.item(), self.state.position
+        self._check_finite({"sum of the generators' losses": watched})
         position.watched_loss = watched if position.images_in_epoch else 0.0
-        self.run_folder.save(tag, self.stepper, self.schedule, position)
+        self.run_folder.save(tag, self.state)
+
+    def _begin(self, interrupt: Interrupt) -> bool:
+        """What validation needs before training, and one that an interruption left out; False if interrupted."""
+        if self.validation is None:
+            return True
+        if not self.validation.begin(lambda: interrupt.requested):
+            return False
+        if self.state.records.best_at(self.state.position.total_images):
+            self.run_folder.save_best(self.state)
+        return self._validate(interrupt)
+
+    @property
+    def _validation_pending(self) -> bool:
+        return self.validation is not None and self.validation.pending
+
+    def _validate(self, interrupt: Interrupt) -> bool:
+        """The validation that belongs to this moment, if there is one to make; False if the user interrupts it.
+
+        The state from before it is saved already, so an interruption leaves nothing to save.
+        """
+        if self.validation is None or not self.validation.pending:
+            return True
+        epoch = self.state.position.finished_epoch()
+        values = self.validation.measure(lambda: interrupt.requested)
+        if values is None:
+            return False
+        self.audience.everyone.metrics(self._progress_after(epoch), values)
+        self.run_folder.save_state(self.state)
+        self.run_folder.save_best(self.state)
+        return True
+
+    def _progress_after(self, epoch: int) -> Progress:
+        """The end of ``epoch``, which is the last one that was trained."""
+        return Progress(
+            epoch=epoch,
+            total_epochs=self.state.schedule.total_epochs,
+            images_in_epoch=self.loader.images_per_epoch,
+            images_per_epoch=self.loader.images_per_epoch,
+            total_images=self.state.position.total_images,
+            learning_rate=self.state.schedule.learning_rate(epoch),
+            images_per_second=1 / self._seconds_per_image if self._seconds_per_image else 0.0,
+            data_wait=0.0,
+        )
 
 
 def _timed(batches: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], float]]:

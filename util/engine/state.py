@@ -1,0 +1,126 @@
+"""What a training run goes on from: networks, optimizers, schedule, position and records."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from util.engine.checkpoint import Describe, put_into
+from util.engine.records import Records
+from util.engine.schedule import Schedule
+from util.engine.stepper import Stepper
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 3
+_WITHOUT_VALIDATION = 2  # what was written before there were validations; complete otherwise
+
+
+@dataclass
+class Position:
+    """Where a training stands: the epoch (from 1), what is done of it, and of everything.
+
+    ``images_per_epoch`` is the length of the epoch that ``images_in_epoch`` belongs to, and ``watched_loss`` the
+    sum over these images that ``--lr_policy plateau`` looks at.
+    """
+
+    epoch: int = 1
+    images_in_epoch: int = 0
+    images_per_epoch: int = 0
+    total_images: int = 0
+    watched_loss: float = 0.0
+
+    def advance(self, images: int) -> None:
+        """Count one batch."""
+        self.images_in_epoch += images
+        self.total_images += images
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+        self.restart_epoch()
+
+    def restart_epoch(self) -> None:
+        """Begin this epoch anew."""
+        self.images_in_epoch = 0
+        self.watched_loss = 0.0
+
+    def finished_epoch(self) -> int:
+        """The number of the epoch that has just ended; 0 within an epoch, and where nothing was trained."""
+        return self.epoch - 1 if self.images_in_epoch == 0 and self.total_images > 0 else 0
+
+    def first_batch(self, batch_size: int, images_per_epoch: int) -> int:
+        """Number of the batch to go on with; begins the epoch anew if it is no longer made of the same batches."""
+        same_length = self.images_per_epoch in (0, images_per_epoch)
+        ended = self.images_in_epoch == images_per_epoch
+        if not (same_length and (ended or self.images_in_epoch % batch_size == 0)):
+            logger.warning("data or --batch_size have changed: epoch %d begins anew", self.epoch)
+            self.restart_epoch()
+        self.images_per_epoch = images_per_epoch
+        return -(-self.images_in_epoch // batch_size)
+
+
+@dataclass
+class TrainingState:
+    """Everything that a resumed run needs; one more thing is one more field, here and in the two methods."""
+
+    stepper: Stepper
+    schedule: Schedule
+    position: Position = field(default_factory=Position)
+    records: Records = field(default_factory=Records)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as tensors and plain values, which :func:`util.engine.checkpoint.load_file` reads."""
+        model = self.stepper.model
+        return {
+            "format": FORMAT,
+            "position": dataclasses.asdict(self.position),
+            "nets": {name: network.state_dict() for name, network in model.nets.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.stepper.optimizers.items()},
+            "schedule": self.schedule.state_dict(),
+            "model": {name: part.state_dict() for name, part in model.state.items()},
+            "validation": self.records.state_dict(),
+            "torch": str(torch.__version__),
+        }
+
+    def load_state_dict(self, state: Any, file: Path, describe: Describe) -> None:
+        """Put back what :meth:`state_dict` gave; ``file`` is named where that fails.
+
+        Raises:
+            UserError: it is of another version or belongs to other options.
+        """
+        _check_format(state, file)
+        model = self.stepper.model
+        if model.nets.keys() != state["nets"].keys():
+            raise UserError(
+                f"{file} has networks {', '.join(state['nets'])}, but these options make "
+                f"{', '.join(model.nets)}; continue with the model and the losses of the run."
+            )
+        for name, network in model.nets.items():
+            put_into(network, state["nets"][name], file, describe)
+        self.stepper.load_optimizers(state["optimizers"])
+        for name, part in model.state.items():
+            if name in state["model"]:
+                part.load_state_dict(state["model"][name])
+        self.schedule.load_state_dict(state["schedule"])
+        self.position = Position(**state["position"])
+        if state["format"] == _WITHOUT_VALIDATION:
+            logger.info("%s is from before validations: the best checkpoints are chosen from here on", file)
+        else:
+            self.records.load_state_dict(state["validation"])
+
+
+def _check_format(state: Any, file: Path) -> None:
+    found = state.get("format") if isinstance(state, Mapping) else None
+    if found in (_WITHOUT_VALIDATION, FORMAT):
+        return
+    if isinstance(found, int) and found > FORMAT:
+        raise UserError(f"{file} was written by a newer version of this program (format {found}); update this one.")
+    raise UserError(f"{file} is not a training state of this version; start another --name.")

@@ -1,0 +1,178 @@
+"""Validation during training: whole images through the networks as in a test, compared with their ground truth."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from statistics import fmean
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from util.engine.records import CHOSEN_ON_TEST, HIGHER_IS_BETTER, TEST_SPLIT, Records, Yardstick
+from util.engine.state import TrainingState
+from util.engine.translator import Translatable, Translator
+from util.images import to_uint8
+from util.trackers.console import format_duration
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_EVERY = 5  # epochs: as numbered checkpoints
+WAITING_PER_THREAD = 2  # translated images that may wait to be scored: enough to keep the threads busy
+DIGITS = {"ssim": 4}  # of the values in log lines; the others have two
+_DIGEST_LENGTH = 16  # hexadecimal digits of a hash
+
+Values = dict[str, float]
+"""Mean scores by metric."""
+Stop = Callable[[], bool]
+"""Whether the user wants to stop."""
+
+
+class PairedImages(Protocol):
+    """Whole images ``A`` with ground truth ``B``, [1, C, H, W] in [-1, 1]; see ``data.test_dataset.TestDataset``."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Validator:
+    """Scores a model, and its input, on paired images under one protocol.
+
+    The path is that of ``test.py``: :class:`Translator` in evaluation mode, whole images, 8 bits, and
+    :func:`util.evaluation.score`, averaged over the images.
+    """
+
+    def __init__(self, images: PairedImages, *, split: str, protocol: str) -> None:
+        """``split`` is the phase that ``images`` come from; ``protocol`` one of ``util.metrics.PROTOCOLS``."""
+        self._images, self._protocol = images, protocol
+        names = "\n".join(images.names).encode("utf-8", errors="backslashreplace")
+        digest = hashlib.sha256(names).hexdigest()[:_DIGEST_LENGTH]
+        self.yardstick = Yardstick(split, protocol, len(images), digest)
+
+    def score_model(self, model: Translatable, device: torch.device, precision: str, stop: Stop) -> Values | None:
+        """Mean scores of the model's outputs; None if ``stop`` said so. Leaves the model as it was.
+
+        Raises:
+            UserError: an image cannot be read, or is too large for the memory.
+        """
+        with undisturbed(model.nets, device):
+            translate = Translator(model, device=device, precision=precision)
+            return self._mean(lambda item: translate(item.A), "validation", stop)
+
+    def score_input(self, stop: Stop) -> Values | None:
+        """Mean scores of the inputs themselves; None if ``stop`` said so.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+        return self._mean(lambda item: item.A, "validation: input", stop)
+
+    def _mean(self, output_of: Callable[[Any], Tensor], title: str, stop: Stop) -> Values | None:
+        """Mean over the images; scoring has threads of its own, as NumPy and SciPy let go of the interpreter."""
+        from util.evaluation import MAX_THREADS, Scores, score  # scikit-image takes a second to import
+        from util.metrics import PROTOCOLS
+
+        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        waiting: deque[Future[Scores]] = deque()
+        scores: list[Scores] = []
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for item in tqdm(
+                self._images, desc=title, total=len(self._images), unit="image", leave=False, disable=None
+            ):
+                if stop():
+                    return None
+                pair = to_uint8(output_of(item)), to_uint8(item.B)
+                waiting.append(pool.submit(score, *pair, PROTOCOLS[self._protocol]))
+                if len(waiting) > WAITING_PER_THREAD * threads:
+                    scores.append(waiting.popleft().result())
+            while waiting and not stop():
+                scores.append(waiting.popleft().result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if waiting:
+            return None
+        return {metric: fmean(getattr(each, metric) for each in scores) for metric in HIGHER_IS_BETTER}
+
+
+class Validation:
+    """Validates a training after every ``every`` epochs and after the last one, and keeps its records."""
+
+    def __init__(self, state: TrainingState, validator: Validator, *, every: int) -> None:
+        """Records in ``state`` that were measured otherwise start anew, with a warning."""
+        self._state, self._validator, self._every = state, validator, every
+        yardstick = validator.yardstick
+        state.records.measure_by(yardstick)
+        logger.info(
+            "validation: %d pairs of the %s split, every %d epochs and at the end, protocol %s",
+            *(yardstick.images, yardstick.split, every, yardstick.protocol),
+        )
+        if yardstick.split == TEST_SPLIT:
+            logger.warning("validation: the best checkpoints are %s", CHOSEN_ON_TEST)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a validation belongs to this moment and has not been made."""
+        epoch = self._state.position.finished_epoch()
+        due = epoch > 0 and (epoch % self._every == 0 or epoch == self._state.schedule.total_epochs)
+        return due and self._state.records.last_epoch != epoch
+
+    def begin(self, stop: Stop) -> bool:
+        """Before the training: learn how good the input itself is, unless that is known; False if ``stop`` said so."""
+        records = self._state.records
+        if not records.reference:
+            values = self._validator.score_input(stop)
+            if values is None:
+                return False
+            records.reference = values
+            logger.info("validation: the input itself has %s", ", ".join(_shown(*each) for each in values.items()))
+        return True
+
+    def measure(self, stop: Stop) -> Values | None:
+        """Score the networks, take that into the records and log it; None, and nothing else, if ``stop`` said so."""
+        stepper, position, records = self._state.stepper, self._state.position, self._state.records
+        epoch, started = position.finished_epoch(), time.perf_counter()
+        values = self._validator.score_model(stepper.model, stepper.device, stepper.precision, stop)
+        if values is None:
+            return None
+        improved = records.add(values, epoch=epoch, total_images=position.total_images)
+        took = format_duration(time.perf_counter() - started)
+        details = ", ".join(_beside_best(records, metric, metric in improved) for metric in values)
+        logger.info("validation of epoch %d (%s): %s", epoch, took, details)
+        return values
+
+
+@contextlib.contextmanager
+def undisturbed(nets: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
+    """Afterwards the networks are in the modes in which they were, and random numbers go on as if nothing had been."""
+    modes = {module: module.training for network in nets.values() for module in network.modules()}
+    learning = {parameter: parameter.requires_grad for network in nets.values() for parameter in network.parameters()}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+            for parameter, learns in learning.items():
+                parameter.requires_grad_(learns)
+
+
+def _shown(metric: str, value: float) -> str:
+    return f"{metric} {value:.{DIGITS.get(metric, 2)}f}"
+
+
+def _beside_best(records: Records, metric: str, improved: bool) -> str:
+    text, best = _shown(metric, records.last[metric]), records.best.get(metric)
+    if improved or best is None:
+        return f"{text} (best)" if improved else text
+    return f"{text} (best {_shown(metric, best.value).split()[-1]}, epoch {best.epoch})"
