@@ -19,6 +19,7 @@ from models.networks.describe import describe_state
 from options import parse_test
 from util.engine.checkpoint import load_nets
 from util.engine.device import choose_device, choose_precision
+from util.engine.records import choice_of
 from util.engine.translator import Translator
 from util.errors import entry_point
 from util.evaluation import summary_table
@@ -37,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_up_logging(verbose=opt.verbose)
     device = choose_device(opt.gpu_ids)
     model = create_model(opt, training=False)
-    load_nets(model.nets, Path(opt.checkpoints_dir) / opt.name, opt.epoch, describe_state)
+    run = Path(opt.checkpoints_dir) / opt.name
+    load_nets(model.nets, run, opt.epoch, describe_state)
+    choice = choice_of(run, opt.epoch, opt.phase)
+    if choice:
+        logger.info("%s", choice)
     dataset = create_test_dataset(opt)
     precision = choose_precision(opt.precision, device)
     translate = Translator(model, device=device, precision=precision, evaluation_mode=opt.eval)
@@ -52,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"Model {opt.model}, epoch {opt.epoch}, direction {opt.direction}, {precision}.",
             f"Processed {len(dataset)} of {dataset.available} images."
             + ("" if opt.eval else " Networks in training mode (--eval false)."),
+            *([choice] if choice else []),
         )
         evaluation = results.finish(title=f"{opt.name}: {opt.phase}, {opt.epoch}", notes=notes, protocol=opt.protocol)
     logger.info("processed %d of %d images", len(dataset), dataset.available)

@@ -135,22 +135,23 @@ class Records:
         return value > self.best[metric].value if HIGHER_IS_BETTER[metric] else value < self.best[metric].value
 
 
-def choice_of(folder: Path, tag: str) -> str | None:
-    """How the networks kept under ``tag`` in a run's ``folder`` were chosen, in words; None if not by validation."""
+def choice_of(folder: Path, tag: str, phase: str) -> str:
+    """How the networks under ``tag`` in a run's ``folder`` were chosen, as a sentence for a test on ``phase``.
+
+    Empty where no validation chose them.
+    """
     path = folder / BEST_FILE
     if not tag.startswith(_TAG) or not path.is_file():
-        return None
+        return ""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        best = content["best"][tag]
-        text = (
-            f"{tag} is of epoch {best['epoch']}, chosen on the {content['split']} split "
-            f"({content['images']} images, protocol {content['protocol']})"
-        )
+        split, epoch = content["split"], content["best"][tag]["epoch"]
+        measured = f"{content['images']} images, protocol {content['protocol']}"
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        logger.warning("%s cannot be read, so how %s was chosen is not known", path, tag)
-        return None
-    return text
+        logger.warning("%s does not tell how %s was chosen", path, tag)
+        return ""
+    sentence = f"{tag} is epoch {epoch}, chosen on the {split} split ({measured})"
+    return f"{sentence}, the one tested here, so its scores flatter it." if split == phase else f"{sentence}."
 
 
 def _difference(before: Yardstick | None, now: Yardstick) -> str:
