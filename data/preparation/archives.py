@@ -31,7 +31,7 @@ MAGIC_LENGTH = 4
 ZIP_START = (b"PK\x03\x04", b"PK\x05\x06")
 GZIP_START = b"\x1f\x8b"
 TAR_MAGIC_AT, TAR_MAGIC = 257, b"ustar"
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, OSError, NotImplementedError, ValueError)
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, OSError, NotImplementedError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)

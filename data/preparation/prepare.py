@@ -159,8 +159,9 @@ def _find(
             )
 
     def read_text(member: Member) -> str:
-        [(_, reader)] = sources[member.source].read([member.name])
-        return reader.read(TEXT_LIMIT).decode("utf-8", errors="replace")
+        for _, reader in sources[member.source].read([member.name]):
+            return reader.read(TEXT_LIMIT).decode("utf-8", errors="replace")
+        raise AssertionError(f"{member} was listed")
 
     found = layout.find(members, read_text)
     empty = [str(p.member) for pair in found.pairs() for p in (pair.rainy, pair.clean) if p.member.size == 0]

@@ -13,7 +13,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from data.preparation.archives import Reader, Source
+from data.preparation.archives import DamagedSource, Reader, Source
 from data.preparation.contents import decode
 from data.preparation.manifest import Written
 from data.preparation.members import Picture
@@ -150,6 +150,11 @@ def _write_member(
             written = _store_half(data, picture, first, target)
         else:
             written = _store_whole(reader, first, target, local)
+            if written.size != picture.member.size:
+                raise DamagedSource(
+                    f"'{picture.member}' has {written.size} bytes instead of {picture.member.size}; "
+                    "the source is damaged or being changed, get it again."
+                )
         result.append(written)
         for other in others:
             _link_or_copy(target, folder / other, copy)

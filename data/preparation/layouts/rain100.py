@@ -2,7 +2,8 @@
 
 Original: ``RainTrainL/`` and ``Rain100L/`` with ``rain-1.png`` beside ``norain-1.png`` (the heavy test set has its
 rainy images in ``rainy/``). The authors' archives: ``rain_data_train_Light/rain/X2/norain-1x2.png`` and
-``.../norain/norain-1.png``. Others: ``train|test/small/rain|norain/``, ``Rain100L/input|target/``. Layers such as ``rainstreak-1.png`` are ignored.
+``.../norain/norain-1.png``. Others: ``train|test/small/rain|norain/``, ``Rain100L/input|target/``. Layers such as
+``rainstreak-1.png`` are ignored.
 """
 
 from __future__ import annotations

@@ -103,26 +103,28 @@ def _listed(listing: Member, text: str, files: _Files, found: Found, phase: str)
             continue
         rainy, clean = (member for member in members if member is not None)
         match = CROP.fullmatch(rainy.stem)
-        pairs.append(_pair(rainy, clean, match["video"] if match and phase == "train" else rainy.stem))
+        pairs.append(_pair(rainy, clean, match["video"] if match and phase == "train" else _test_key(rainy.stem)))
     if missing:
         found.problems.append(f"{len(missing)} line(s) of '{listing}' name files that are not there ({some(missing)})")
     return pairs
 
 
+def _test_key(stem: str) -> str:
+    """The number in a test image's name; other names are left as they are."""
+    match = TEST_STEM.fullmatch(stem)
+    return numbered(match[1]) if match else stem
+
+
 def _pair(rainy: Member, clean: Member, scene: str) -> Pair:
-    return Pair(rainy.stem, Picture(rainy), Picture(clean), scene, clean.stem, str(clean))
+    return Pair(_test_key(rainy.stem), Picture(rainy), Picture(clean), scene, clean.stem, str(clean))
 
 
 def _test_by_name(members: Sequence[Member]) -> Found:
     """Pair the test images by name: folders rain and norain, or the ending gt."""
 
-    def key(stem: str) -> str:
-        match = TEST_STEM.fullmatch(stem)
-        return numbered(match[1]) if match else stem
-
     def rainy_key(stem: str) -> Key:
-        return key(stem), ""
+        return _test_key(stem), ""
 
     files = [m for m in members if not set(TRAIN_FOLDERS) & set(m.path.parts) and side_of(m.path)]
     of_test = [m for m in files if any("test" in part.lower() for part in m.path.parts[:-1])]
-    return join(of_test, rainy_key=rainy_key, clean_key=key, phase=lambda member: "test")
+    return join(of_test, rainy_key=rainy_key, clean_key=_test_key, phase=lambda member: "test")

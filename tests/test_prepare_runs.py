@@ -1,0 +1,299 @@
+"""One run, a second one, an interrupted one; the manifest and the command."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data.preparation import Request, Share, prepare, writing
+from data.preparation.archives import DamagedSource
+from data.preparation.layouts import Expected, FolderPairs, Rain100L
+from scripts.prepare_dataset import main
+from tests import preparation_miniatures as mini
+from util.errors import EXIT_INTERRUPTED, UserError
+
+LAYOUT = Rain100L(expected=Expected(train=(6,), test=(3,)))
+PACKERS = {"folder": mini.as_folder, "zip": mini.as_zip, "tar": mini.as_tar}
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and modification time of everything below ``folder``."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return mini.as_zip(tmp_path / "light.zip", mini.rain100_authors())
+
+
+def test_the_manifest_tells_everything(tmp_path: Path, source: Path) -> None:
+    prepared = prepare("rain100l", LAYOUT, [source], tmp_path / "out", Request(val=Share(2)))
+    manifest = yaml.safe_load((tmp_path / "out" / "dataset.yaml").read_text(encoding="utf-8"))
+    assert manifest["dataset"] == "rain100l"
+    assert manifest["sources"][0]["name"] == "light.zip"
+    assert manifest["counts"] == {"trainA": 2, "trainB": 2, "valA": 2, "valB": 2, "testA": 3, "testB": 3}
+    assert manifest["scenes"] == {"trainA": 2, "trainB": 2, "val": 2, "test": 3}
+    assert manifest["rule"] == Rain100L.rule_text
+    assert manifest["seed"] is None
+    assert manifest["incomplete"] == []
+    assert manifest["files"]["number"] == 14
+    assert manifest["files"]["sha256"] == prepared.sha256
+
+
+def test_the_hash_is_that_of_the_checksums_of_all_files(tmp_path: Path, source: Path) -> None:
+    prepared = prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    images = (tmp_path / "out").rglob("*.png")
+    lines = sorted(
+        (path.relative_to(tmp_path / "out").as_posix(), hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in images
+    )
+    text = "".join(f"{digest}  {name}\n" for name, digest in lines)
+    assert (tmp_path / "out" / "files.sha256").read_text(encoding="utf-8") == text
+    assert prepared.sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("pack", list(PACKERS))
+def test_an_exact_repeat_however_it_is_packed(tmp_path: Path, source: Path, pack: str) -> None:
+    other = PACKERS[pack](tmp_path / "elsewhere", mini.rain100_authors())
+    first = prepare("rain100l", LAYOUT, [source], tmp_path / "a")
+    second = prepare("rain100l", LAYOUT, [other], tmp_path / "b")
+    assert first.sha256 == second.sha256
+    assert {k: v for k, v in contents(tmp_path / "a").items() if k != "dataset.yaml"} == {
+        k: v for k, v in contents(tmp_path / "b").items() if k != "dataset.yaml"
+    }
+
+
+@pytest.mark.parametrize("pack", list(PACKERS))
+def test_a_second_run_changes_nothing(tmp_path: Path, pack: str) -> None:
+    source = PACKERS[pack](tmp_path / "source", mini.rain100_authors())
+    first = prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    before = snapshot(tmp_path)
+    second = prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    assert (first.changed, second.changed) == (True, False)
+    assert (second.counts, second.sha256, second.notes) == (first.counts, first.sha256, first.notes)
+    assert snapshot(tmp_path) == before
+
+
+def test_sources_are_never_changed(tmp_path: Path) -> None:
+    source = mini.as_folder(tmp_path / "source", mini.rain100_authors())
+    before, bytes_before = snapshot(source), contents(source)
+    prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    assert (snapshot(source), contents(source)) == (before, bytes_before)
+
+
+def test_unpacked_files_are_linked_unless_copies_are_wanted(tmp_path: Path) -> None:
+    source = mini.as_folder(tmp_path / "source", mini.rain100_authors())
+    original = source / "rain_data_test_Light" / "norain" / "norain-2.png"
+    prepare("rain100l", LAYOUT, [source], tmp_path / "linked")
+    prepare("rain100l", LAYOUT, [source], tmp_path / "copied", Request(copy=True))
+    assert original.samefile(tmp_path / "linked" / "testB" / "0002.png")
+    assert not original.samefile(tmp_path / "copied" / "testB" / "0002.png")
+
+
+def test_file_systems_without_links_get_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError("cross-device link")
+
+    source = mini.as_folder(tmp_path / "source", mini.rain100_authors())
+    with_links = prepare("rain100l", LAYOUT, [source], tmp_path / "a")
+    monkeypatch.setattr(os, "link", refuse)
+    assert prepare("rain100l", LAYOUT, [source], tmp_path / "b").sha256 == with_links.sha256
+
+
+class Interrupting:
+    """Stands in for ``Stage.note`` and interrupts after some files."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.written: list[str] = []
+        self.note = writing.Stage.note
+
+    def __get__(self, stage, owner):
+        def note(journal, written) -> None:
+            self.note(stage, journal, written)
+            self.written.append(written.path)
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+        return note
+
+
+@pytest.mark.parametrize("pack", list(PACKERS))
+def test_an_interrupted_run_goes_on_and_leaves_nothing_that_looks_finished(
+    tmp_path: Path, pack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = PACKERS[pack](tmp_path / "source", mini.rain100_authors())
+    whole = prepare("rain100l", LAYOUT, [source], tmp_path / "whole")
+    first, second = Interrupting(after=5), Interrupting(after=-1)
+    monkeypatch.setattr(writing.Stage, "note", first)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    finished = {path: snapshot(tmp_path / ".out.partial")[f"files/{path}"] for path in first.written}
+    monkeypatch.setattr(writing.Stage, "note", second)
+    resumed = prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    assert len(first.written) == 5
+    assert not set(first.written) & set(second.written)
+    assert resumed.sha256 == whole.sha256
+    assert {path: snapshot(tmp_path / "out")[path] for path in finished} == finished
+    assert not (tmp_path / ".out.partial").exists()
+
+
+def test_a_file_that_was_lost_or_cut_since_is_written_again(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare("rain100l", LAYOUT, [source], tmp_path / "whole")
+    first = Interrupting(after=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.Stage, "note", first)
+        with pytest.raises(KeyboardInterrupt):
+            prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    stage = tmp_path / ".out.partial"
+    (stage / "files" / first.written[0]).unlink()
+    (stage / "files" / first.written[1]).write_bytes(b"half")
+    journal = stage / "journal.txt"
+    journal.write_text(journal.read_text(encoding="utf-8")[:-20], encoding="utf-8")  # power failed while writing
+    assert prepare("rain100l", LAYOUT, [source], tmp_path / "out").sha256 == whole.sha256
+
+
+def test_what_an_interrupted_run_left_of_another_source_is_not_used(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare("rain100l", LAYOUT, [source], tmp_path / "whole")
+    other = mini.as_zip(tmp_path / "other.zip", {k: v + b"." for k, v in mini.rain100_authors().items()})
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.Stage, "note", Interrupting(after=5))
+        with pytest.raises(KeyboardInterrupt):
+            prepare("rain100l", LAYOUT, [other], tmp_path / "out")
+    assert prepare("rain100l", LAYOUT, [source], tmp_path / "out").sha256 == whole.sha256
+
+
+def test_damage_on_the_way_leaves_nothing(tmp_path: Path, source: Path) -> None:
+    rainy = mini.rainy("t2")
+    source.write_bytes(source.read_bytes().replace(rainy, rainy[:-9] + b"X" + rainy[-8:]))
+    with pytest.raises(DamagedSource, match=r"light\.zip.*norain-2x2.png"):
+        prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["light.zip"]
+
+
+def test_a_clean_image_that_is_none_is_named(tmp_path: Path) -> None:
+    files = mini.rain100_authors() | {"rain_data_test_Light/norain/norain-2.png": b"not an image"}
+    with pytest.raises(UserError, match=r"test_Light/norain/norain-2\.png' cannot be read as an image"):
+        prepare("rain100l", LAYOUT, [mini.as_zip(tmp_path / "a.zip", files)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_empty_files_are_named(tmp_path: Path) -> None:
+    files = mini.rain100_authors() | {"rain_data_test_Light/rain/X2/norain-2x2.png": b""}
+    with pytest.raises(UserError, match=r"1 file\(s\) are empty \('a/rain_data_test_Light/rain/X2/norain-2x2.png'\)"):
+        prepare("rain100l", LAYOUT, [mini.as_zip(tmp_path / "a.zip", files)], tmp_path / "out")
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="something else"):
+        prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    assert contents(tmp_path / "out") == {"thesis.txt": b"mine"}
+
+
+def test_an_empty_folder_is_used(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert prepare("rain100l", LAYOUT, [source], tmp_path / "out").counts["testA"] == 3
+
+
+def test_other_options_do_not_overwrite(tmp_path: Path, source: Path) -> None:
+    prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match="holds rain100l prepared with other options"):
+        prepare("rain100l", LAYOUT, [source], tmp_path / "out", Request(val=Share(1)))
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("change", ["delete", "shorten"])
+def test_a_result_that_was_changed_is_reported(tmp_path: Path, source: Path, change: str) -> None:
+    prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    path = tmp_path / "out" / "testA" / "0002.png"
+    path.unlink() if change == "delete" else path.write_bytes(b"x")
+    with pytest.raises(UserError, match="was changed after it was prepared"):
+        prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+
+
+@pytest.mark.parametrize("out", ["source", "source/out", "."])
+def test_out_and_source_stay_apart(tmp_path: Path, out: str) -> None:
+    source = mini.as_folder(tmp_path / "source", mini.rain100_authors())
+    with pytest.raises(UserError, match="lies in --source"):
+        prepare("rain100l", LAYOUT, [source], tmp_path / out)
+
+
+def test_names_that_would_collide_are_named(tmp_path: Path) -> None:
+    files = {f"{side}/{name}.png": mini.picture(side + name) for side in ("rain", "clean") for name in "1AZa"}
+    with pytest.raises(UserError, match=r"mine/rain/A\.png' and 'mine/rain/a\.png' would both become"):
+        source = mini.as_zip(tmp_path / "mine.zip", files)
+        prepare("folder-pairs", FolderPairs(test=Share(1)), [source], tmp_path / "out")
+
+
+def test_a_full_disk_is_foreseen(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
+    with pytest.raises(UserError, match=r"GB are to be written, but only 0\.0 GB are free"):
+        prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+
+
+def own_pairs(tmp_path: Path) -> Path:
+    files = {f"{s}/{n}.png": m(str(n)) for n in range(8) for s, m in (("rain", mini.rainy), ("clean", mini.picture))}
+    return mini.as_folder(tmp_path / "mine", files)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["folder-pairs", "--source", str(own_pairs(tmp_path)), "--out", str(tmp_path / "out"), "--test", "2"]
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    assert "3 trainA, 3 trainB, 2 testA, 2 testB" in first
+    assert "sha256 of the file list: " in first
+    assert main(command) == 0
+    again = capsys.readouterr().out
+    assert "nothing to do" in again
+    assert again.splitlines()[-1] == first.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rain100l", "--rainy_half", "left"], "--rainy_half: is for rain800 only"),
+        (["rain100l", "--full"], "--full: rain100l is always used whole"),
+        (["rain100l", "--val", "1.5"], "--val 1.5"),
+        (["rain100l"], "nothing of Rain100L is there"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    where = ["--source", str(own_pairs(tmp_path)), "--out", str(tmp_path / "out")]
+    assert main([*arguments, *where]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_stopping_it_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing.Stage, "note", Interrupting(after=1))
+    command = ["folder-pairs", "--source", str(own_pairs(tmp_path)), "--out", str(tmp_path / "out")]
+    assert main(command) == EXIT_INTERRUPTED
+    assert "the same command goes on from here" in capsys.readouterr().err
