@@ -25,7 +25,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.files import PHASES, find_images, require_images
 from data.rain.dataset import Inputs, check_output, fingerprint, write_dataset
-from data.rain.plan import Settings, find_depths, make_plan
+from data.rain.plan import Settings, check_headers, find_depths, make_plan
 from data.rain.presets import PRESETS
 from util.errors import UserError, entry_point
 
@@ -83,13 +83,14 @@ def read_inputs(args: argparse.Namespace, settings: Settings) -> Inputs:
     """Find the images, and their depth.
 
     Raises:
-        UserError: a folder is missing, has no image, or depth is missing for an image.
+        UserError: a folder is missing or has no image, a file is no image, or depth is missing for an image.
     """
     for flag, folder in (("clean", args.clean), ("depth", args.depth)):
         if folder is not None and not folder.is_dir():
             raise UserError(f"--{flag} {folder}: there is no such folder; give one that holds images.")
     depths = None if args.depth is None else find_depths(args.depth)
     jobs = make_plan(require_images(args.clean, find_images(args.clean)), depths, settings)
+    check_headers(jobs)
     return Inputs(args.clean, args.depth, jobs)
 
 

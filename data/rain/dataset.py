@@ -15,6 +15,7 @@ import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import PIL
-import scipy
 import yaml
 
 from data.rain.image_job import Output, make_images
@@ -119,7 +119,8 @@ def write_dataset(
     try:
         shutil.rmtree(hidden, ignore_errors=True)
         hidden.mkdir(parents=True)
-        outputs = list(_shown(_run(inputs.jobs, settings, hidden, workers), len(inputs.jobs), progress))
+        with _results(inputs.jobs, settings, hidden, workers) as results:
+            outputs = list(_shown(results, len(inputs.jobs), progress))
         manifest = _manifest(inputs, settings, mark, outputs)
         _write_list(hidden / LIST, outputs)
         text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
@@ -134,15 +135,16 @@ def write_dataset(
     return manifest
 
 
-def _run(jobs: Sequence[Job], settings: Settings, folder: Path, workers: int) -> Iterator[list[Output]]:
-    """The outputs of each job, in the order of ``jobs``."""
+@contextmanager
+def _results(jobs: Sequence[Job], settings: Settings, folder: Path, workers: int) -> Iterator[Iterable[list[Output]]]:
+    """The outputs of each job, in the order of ``jobs``. No worker is left at the end, whatever happens before."""
     work = partial(make_images, settings=settings, folder=folder)
     if workers <= 1:
-        yield from map(work, jobs)
+        yield map(work, jobs)
         return
     pool = ProcessPoolExecutor(max_workers=min(workers, len(jobs)), initializer=_leave_interrupts_to_the_main_process)
     try:
-        yield from pool.map(work, jobs, chunksize=CHUNK)
+        yield pool.map(work, jobs, chunksize=CHUNK)
     except BrokenProcessPool as error:
         raise UserError(
             f"--workers {workers}: a worker process was ended from outside, perhaps for want of memory; use fewer."
@@ -179,22 +181,22 @@ def _weather_columns(outputs: Sequence[Output]) -> list[str]:
 
 def _manifest(inputs: Inputs, settings: Settings, mark: str, outputs: Sequence[Output]) -> dict[str, Any]:
     values = [float(output.weather["psnr"]) for output in outputs if output.weather]
-    quantiles = np.percentile(values, PSNR_PERCENTILES, method="nearest") if values else []
+    quantiles = np.percentile(values, PSNR_PERCENTILES, method="nearest")
     return {
         "made_by": MADE_BY,
         "version": VERSION,
         "source": {"clean": inputs.clean.as_posix(), "depth": inputs.depth.as_posix() if inputs.depth else None},
         "settings": {**asdict(settings), "size": list(settings.size) if settings.size else None},
         "rule": RULES[settings.layout],
-        "counts": {
-            f"{settings.phase}{side}": sum(output.side == side for output in outputs) for side in ("A", "B")
+        "counts": {f"{settings.phase}{side}": sum(output.side == side for output in outputs) for side in ("A", "B")},
+        "input_psnr": {
+            f"p{rank}": round(float(q), 2) for rank, q in zip(PSNR_PERCENTILES, quantiles, strict=bool(values))
         },
-        "input_psnr": {f"p{rank}": round(float(q), 2) for rank, q in zip(PSNR_PERCENTILES, quantiles, strict=bool(values))},
         "sha256": {
             "file_list": _hash_lines(output.file for output in outputs),
             "images": _hash_lines(f"{output.file}\t{output.sha256}" for output in outputs),
         },
-        "made_with": {"numpy": np.__version__, "scipy": scipy.__version__, "pillow": PIL.__version__},
+        "made_with": {"numpy": np.__version__, "pillow": PIL.__version__},
         "fingerprint": mark,
     }
 

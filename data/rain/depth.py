@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data.rain.streaks import FloatImage
 from util.errors import UserError
 
 FARTHEST = 300.0  # metres; sky, and whatever a depth file has no value for
 KITTI_METRES = 1.0 / 256.0  # metres per step of a 16-bit depth file, as KITTI has it
+# Metres per step by Pillow's mode.
+STEP_OF_MODE = {"L": 1.0, "F": 1.0, "I": KITTI_METRES, **dict.fromkeys(("I;16", "I;16B", "I;16L"), KITTI_METRES)}
 CAMERA_HEIGHT = 1.4  # metres above the road
 FOCAL_LENGTH = 1.1  # relative to the longer side of the image: about 49 degrees across
 WALL_HEIGHT = 12.0  # metres above the camera to which houses and trees reach
@@ -81,14 +83,15 @@ def read_depth(path: Path, metres_per_step: float | None = None) -> FloatImage:
             steps, unit = np.load(path, allow_pickle=False), 1.0
         else:
             with Image.open(path) as image:
-                unit = {"L": 1.0, "F": 1.0}.get(image.mode, KITTI_METRES)
-                steps = np.asarray(image)
+                if image.mode not in STEP_OF_MODE:
+                    raise ValueError(f"it has mode {image.mode} instead of one channel of 8 or 16 bit")
+                steps, unit = np.asarray(image), STEP_OF_MODE[image.mode]
         steps = steps.astype(np.float32)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"--depth: '{path}' cannot be read ({error}); repair or remove it.") from error
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        reason = "its content is no known image format" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f"--depth: '{path}' cannot be read ({reason}); repair or replace it.") from error
     if steps.ndim != 2 or steps.size == 0:
         raise UserError(f"--depth: '{path}' has the shape {list(steps.shape)}; give one value per pixel.")
     metres = steps * np.float32(unit if metres_per_step is None else metres_per_step)
     unknown = ~np.isfinite(metres) | (metres <= 0)
     return np.minimum(np.where(unknown, np.float32(FARTHEST), metres), np.float32(FARTHEST))
-

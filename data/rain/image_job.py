@@ -13,11 +13,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from data.rain.depth import read_depth
-from data.rain.plan import Job, Settings
+from data.rain.plan import Job, Settings, read_clean
 from data.rain.presets import Weather
 from data.rain.streaks import FloatImage
 from data.rain.synthesis import Pixels, generator_for, rain_on
-from data.reading import UnreadableImage, read_image
 from util.errors import UserError
 
 # zlib's Z_RLE: no repetitions but runs are searched for. Files become about 5 % larger, in half the time.
@@ -45,7 +44,7 @@ def make_images(job: Job, settings: Settings, folder: Path) -> list[Output]:
         UserError: the image or its depth cannot be used.
         OSError: a file cannot be written.
     """
-    image = _read(job.clean)
+    image = read_clean(job.clean)
     depth = None if job.depth is None else _depth_for(job, image, settings.depth_step)
     box = fitting(image.size, settings.size)
     clean = np.asarray(image if box is None else ImageOps.fit(image, box, Image.Resampling.LANCZOS))
@@ -81,7 +80,7 @@ def fitting(size: tuple[int, int], wanted: tuple[int, int] | None) -> tuple[int,
 def hash_pixels(pixels: Pixels) -> str:
     """SHA-256 of the shape, as ``HxWx3`` and a line feed, and the bytes of an RGB image: no matter how it is packed."""
     digest = hashlib.sha256(("x".join(map(str, pixels.shape)) + "\n").encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(pixels.tobytes())
     return digest.hexdigest()
 
 
@@ -106,13 +105,6 @@ def _link(source: Path, target: Path) -> int:
     except OSError:
         shutil.copyfile(source, target)
     return target.stat().st_size
-
-
-def _read(path: Path) -> Image.Image:
-    try:
-        return read_image(path)
-    except UnreadableImage as error:
-        raise UserError(f"--clean: '{path}' cannot be read ({error.reason}); repair or remove it.") from error
 
 
 def _depth_for(job: Job, image: Image.Image, step: float | None) -> FloatImage:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
 from data.files import find_images, output_names
-from data.reading import ImageFile
+from data.reading import ImageFile, UnreadableImage, image_size, read_image
 from util.errors import UserError
 
 Layout = Literal["paired", "unpaired"]
@@ -106,7 +108,9 @@ def _rained_on(files: Sequence[ImageFile], settings: Settings) -> set[str]:
     if settings.layout == "paired":
         return set(names)
     if len(names) < len(("A", "B")):
-        raise UserError("--clean: holds one image alone, which cannot be split into a rainy and a clean side; add some.")
+        raise UserError(
+            "--clean: holds one image alone, which cannot be split into a rainy and a clean side; add some."
+        )
 
     def rank(name: str) -> bytes:
         return hashlib.sha256(f"{settings.seed}/{name}".encode("utf-8", errors="surrogateescape")).digest()
@@ -125,3 +129,32 @@ def _without_depth(file: ImageFile, count: int) -> UserError:
         f"--depth: none of the {count} files there belongs to '{file.name}'; name them like the clean images, "
         "with _depth at the end if you like."
     )
+
+
+def check_headers(jobs: Sequence[Job]) -> None:
+    """Look at the head of every clean image, so that most mistakes show before the work and not in its middle.
+
+    Raises:
+        UserError: a file is no image.
+    """
+    for job in jobs:
+        try:
+            image_size(job.clean)
+        except UnreadableImage as error:
+            raise _unreadable(error) from error
+
+
+def read_clean(path: Path) -> Image.Image:
+    """The RGB image in a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return read_image(path)
+    except UnreadableImage as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: UnreadableImage) -> UserError:
+    return UserError(f"--clean: '{error.path}' cannot be read as an image ({error.reason}); repair or remove it.")
