@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,8 +28,6 @@ CUTOFF = 2.8
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 # Grain is filtered with this many streaks of different length and direction.
 GRAIN_KERNELS = 2
-# Sides that are multiples of this are transformed quickly.
-FAST_STEP = 64
 # Bright spots along a streak, where the falling drop swings towards and away from the light: per length.
 BEADS = (1.0, 3.5)
 # Points of the gust field along the shorter side.
@@ -181,7 +180,7 @@ def _grain(height: int, width: int, curtain: Curtain, scale: float, rng: np.rand
     """
     kernels = _sprites(curtain, scale, GRAIN_KERNELS, rng)
     tall, wide = (
-        -(-max(side, *sizes) // FAST_STEP) * FAST_STEP
+        scipy.fft.next_fast_len(max(side, *sizes), real=True)
         for side, sizes in zip((height, width), zip(*(k.shape for k in kernels), strict=True), strict=True)
     )
     spectrum: NDArray[np.complex64] | None = None
@@ -191,9 +190,9 @@ def _grain(height: int, width: int, curtain: Curtain, scale: float, rng: np.rand
         points = np.bincount(cells, _brightness(curtain, count, rng), tall * wide).astype(np.float32)
         shape = np.zeros((tall, wide), np.float32)
         shape[: kernel.shape[0], : kernel.shape[1]] = kernel
-        product = np.fft.rfft2(points.reshape(tall, wide)) * np.fft.rfft2(shape)
+        product = scipy.fft.rfft2(points.reshape(tall, wide)) * scipy.fft.rfft2(shape)
         spectrum = product if spectrum is None else spectrum + product
-    summed = np.fft.irfft2(spectrum, s=(tall, wide))[:height, :width]
+    summed = scipy.fft.irfft2(spectrum, s=(tall, wide))[:height, :width]
     return np.maximum(summed, 0.0)  # the transform leaves rounding errors around zero
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import PIL
+import scipy  # type: ignore[import-untyped]
 import yaml
 
 from data.rain.image_job import Output, make_images
@@ -189,14 +190,12 @@ def _manifest(inputs: Inputs, settings: Settings, mark: str, outputs: Sequence[O
         "settings": {**asdict(settings), "size": list(settings.size) if settings.size else None},
         "rule": RULES[settings.layout],
         "counts": {f"{settings.phase}{side}": sum(output.side == side for output in outputs) for side in ("A", "B")},
-        "input_psnr": {
-            f"p{rank}": round(float(q), 2) for rank, q in zip(PSNR_PERCENTILES, quantiles, strict=bool(values))
-        },
+        "input_psnr": {f"p{rank}": round(float(q), 2) for rank, q in zip(PSNR_PERCENTILES, quantiles, strict=True)},
         "sha256": {
             "file_list": _hash_lines(output.file for output in outputs),
             "images": _hash_lines(f"{output.file}\t{output.sha256}" for output in outputs),
         },
-        "made_with": {"numpy": np.__version__, "pillow": PIL.__version__},
+        "made_with": {"numpy": np.__version__, "scipy": scipy.__version__, "pillow": PIL.__version__},
         "fingerprint": mark,
     }
 
