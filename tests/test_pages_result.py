@@ -9,14 +9,18 @@ import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from util.errors import UserError
-from util.pages.manifest import Column, Metric, ResultManifest, Row, Score, load_manifest, save_manifest
-from util.pages.result_page import format_number, write_result_page
+from util.pages.manifest import Column, Metric, ResultManifest, Row, load_manifest, save_manifest
+from util.pages.previews import show_in_page
+from util.pages.result_page import write_result_page
+from util.pages.summary import format_number
 
 ALL_NAMES = (
     "plain",
@@ -32,6 +36,7 @@ ALL_NAMES = (
     "雨 Straße é",
     "back\\slash",
     "\u2028line",
+    "new\nline",
 )
 FORBIDDEN_ON_WINDOWS = set('<>:"?*|\\')
 HOSTILE_NAMES = tuple(name for name in ALL_NAMES if os.name != "nt" or not FORBIDDEN_ON_WINDOWS & set(name))
@@ -91,27 +96,47 @@ def page_of(folder: Path, manifest: ResultManifest) -> Page:
     return Page(write_result_page(folder, manifest).read_text(encoding="utf-8"))
 
 
-def scored(*scores: tuple[float, float | None], metric: Metric = PSNR) -> ResultManifest:
-    rows = tuple(Row(f"image {i}", {}, {metric.key: Score(*score)}) for i, score in enumerate(scores))
-    return ResultManifest("run", COLUMNS, rows, metrics=(metric,))
+def scores_of(*pairs: tuple[float, float | None], key: str = PSNR.key) -> tuple[Row, ...]:
+    """Rows with the scores (output, input) of one metric."""
+    return tuple(
+        Row(f"image {i}", {}, {"fake_B": {key: out}, **({} if before is None else {"real_A": {key: before}})})
+        for i, (out, before) in enumerate(pairs)
+    )
+
+
+def scored(*pairs: tuple[float, float | None], metric: Metric = PSNR) -> ResultManifest:
+    return ResultManifest("run", COLUMNS, scores_of(*pairs, key=metric.key), metrics=(metric,))
+
+
+def visible(page: Page) -> str:
+    return "|".join(part.strip() for part in page.text if part.strip())
+
+
+def embedded(page: Page) -> dict[str, Any]:
+    """The data for the scripts."""
+    (text,) = [text for attrs, text in page.raw if attrs.get("id") == "page-data"]
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def text_everywhere(word: str) -> ResultManifest:
     """A manifest with ``word`` in every text it has."""
     columns = tuple(Column(column.label, word, column.paired) for column in COLUMNS)
     metric = Metric(word, word, word, word)
-    return ResultManifest(word, columns, (Row(word, {}, {word: Score(1.0)}),), word, (word,), (metric,))
+    row = Row(word, {}, {"fake_B": {word: 1.0}}, excluded=word)
+    return ResultManifest(word, columns, (row,), word, (word,), (metric,))
 
 
 def test_every_image_address_leads_to_its_file(tmp_path: Path) -> None:
     page = page_of(tmp_path, ResultManifest("run", COLUMNS, picture_rows(tmp_path, HOSTILE_NAMES)))
-    images = page.all("img")
-    assert len(images) == len(HOSTILE_NAMES) * len(COLUMNS)
-    for image in images:
-        parts = urlsplit(image["src"] or "")
-        assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("", "", "", "")
-        assert (tmp_path / unquote(parts.path)).is_file()
-        assert (image["loading"], image["width"], image["height"]) == ("lazy", "6", "4")
+    rows = embedded(page)["rows"]
+    assert [row["name"] for row in rows] == list(HOSTILE_NAMES)
+    for row in rows:
+        assert row["sizes"] == {column.label: [6, 4] for column in COLUMNS}
+        for address in row["images"].values():
+            parts = urlsplit(address)
+            assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("", "", "", "")
+            assert (tmp_path / unquote(parts.path)).is_file()
 
 
 def test_hostile_text_stays_text_everywhere(tmp_path: Path) -> None:
@@ -120,13 +145,6 @@ def test_hostile_text_stays_text_everywhere(tmp_path: Path) -> None:
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in harmless.tags]
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert page.text.count(evil) >= 5  # page title, heading, subtitle, note, row and more
-
-
-def test_data_for_the_scripts_survive_hostile_names(tmp_path: Path) -> None:
-    page = page_of(tmp_path, ResultManifest("run", COLUMNS, picture_rows(tmp_path, HOSTILE_NAMES)))
-    embedded = [text for attrs, text in page.raw if attrs.get("id") == "page-data"]
-    assert len(embedded) == 1
-    assert [row["name"] for row in json.loads(embedded[0])["rows"]] == list(HOSTILE_NAMES)
 
 
 def test_the_page_asks_nobody_for_anything(tmp_path: Path) -> None:
@@ -138,38 +156,41 @@ def test_the_page_asks_nobody_for_anything(tmp_path: Path) -> None:
         )
 
 
-def test_headings_are_words_with_the_label_beside_and_unpaired_is_marked(tmp_path: Path) -> None:
+def test_a_page_without_metrics_has_no_summary_and_no_bounds(tmp_path: Path) -> None:
     page = page_of(tmp_path, ResultManifest("run", COLUMNS, picture_rows(tmp_path, ("a",))))
-    text = " ".join("".join(page.text).split())
-    assert "rainy input real_A" in text and "derained fake_B" in text
-    assert "rain-free photo real_B unpaired" in text
-    assert len(page.all("span", "badge")) == 2  # column heading and caption
+    assert page.all("table") == [] and page.all("span", "threshold") == []
 
 
-def test_a_page_without_metrics_has_no_summary(tmp_path: Path) -> None:
-    page = page_of(tmp_path, ResultManifest("run", COLUMNS, picture_rows(tmp_path, ("a",))))
-    assert page.all("table") == [] and page.all("ul", "scores") == []
-    assert len(page.all("article")) == 1
-
-
-def test_a_missing_image_leaves_its_place(tmp_path: Path) -> None:
+def test_a_missing_image_is_no_error(tmp_path: Path) -> None:
     page = page_of(tmp_path, ResultManifest("run", COLUMNS, (Row("a", {"real_A": "gone.png"}),)))
-    assert len(page.all("img")) == 1 and len(page.all("div", "missing")) == 2
+    assert embedded(page)["rows"][0]["sizes"] == {}
 
 
 def test_the_summary_is_the_mean_over_images_and_names_the_protocol(tmp_path: Path) -> None:
-    page = page_of(tmp_path, scored((30.0, 20.0), (26.0, 24.0)))
-    text = "|".join(part.strip() for part in page.text if part.strip())
-    assert "Mean over 2 images" in text and "BT.601 limited-range luma" in text
-    # means of 20 and 24, of 30 and 26, their difference, and the sample standard deviation of 30 and 26
-    assert f"22.00|28.00|+6.00|± {math.sqrt(8):.2f}" in text
+    text = visible(page_of(tmp_path, scored((30.0, 20.0), (26.0, 24.0))))
+    assert "over 2 images" in text and "BT.601 limited-range luma" in text
+    # means and sample standard deviations of 20 and 24 and of 30 and 26, and the difference of the means
+    assert f"rainy input|real_A|22.00|± {math.sqrt(8):.2f}|derained|fake_B|28.00|± {math.sqrt(8):.2f}|+6.00" in text
+
+
+def test_excluded_images_do_not_count(tmp_path: Path) -> None:
+    rows = (*scores_of((30.0, 20.0)), Row("odd", {}, {"fake_B": {"psnr_y": 99.0}}, excluded="not in b"))
+    text = visible(page_of(tmp_path, ResultManifest("run", COLUMNS, rows, metrics=(PSNR,))))
+    assert "over 1 image; 1 marked left out" in text and "|30.00|+10.00|" in text
+
+
+def test_the_best_of_several_outputs_is_marked(tmp_path: Path) -> None:
+    columns = (COLUMNS[0], Column("a", "run a"), Column("b", "run b"))
+    row = Row("x", {}, {"a": {"psnr_y": 30.0, "ciede2000": 3.0}, "b": {"psnr_y": 31.0, "ciede2000": 4.0}})
+    html = write_result_page(tmp_path, ResultManifest("run", columns, (row,), metrics=(PSNR, DELTA))).read_text("utf-8")
+    assert re.findall(r'class="value best">([0-9.]+)<', html) == ["3.00", "31.00"]
 
 
 def test_each_protocol_is_told_once_and_its_metrics_refer_to_it(tmp_path: Path) -> None:
     ssim = Metric("ssim_y", "SSIM (Y)", PSNR.protocol, digits=4)
-    scores = {"psnr_y": Score(30.0, 20.0), "ssim_y": Score(0.9, 0.8), "ciede2000": Score(2.0, 3.0)}
-    page = page_of(tmp_path, ResultManifest("run", COLUMNS, (Row("a", {}, scores),), metrics=(PSNR, ssim, DELTA)))
-    text = "|".join(part.strip() for part in page.text if part.strip())
+    row = Row("a", {}, {"fake_B": {"psnr_y": 30.0, "ssim_y": 0.9, "ciede2000": 2.0}})
+    page = page_of(tmp_path, ResultManifest("run", COLUMNS, (row,), metrics=(PSNR, ssim, DELTA)))
+    text = visible(page)
     assert text.count(PSNR.protocol) == text.count(DELTA.protocol) == 1
     assert text.index(PSNR.protocol) < text.index(DELTA.protocol)
     references = [attrs["title"] for tag, attrs in page.tags if tag == "sup"]
@@ -179,11 +200,9 @@ def test_each_protocol_is_told_once_and_its_metrics_refer_to_it(tmp_path: Path) 
 
 def test_the_summary_and_the_orders_use_the_headings_of_what_is_compared(tmp_path: Path) -> None:
     columns = (Column("real_A", "dry street"), Column("fake_B", "storm"))
-    rows = (Row("a", {}, {"psnr_y": Score(30.0, 20.0)}),)
-    page = page_of(tmp_path, ResultManifest("run", columns, rows, metrics=(PSNR,)))
-    text = "|".join(part.strip() for part in page.text if part.strip())
-    assert "Metric|Dry street|Storm|Change|Spread of storm" in text
-    assert "name|PSNR (Y), storm|PSNR (Y), dry street|PSNR (Y), change" in text
+    text = visible(page_of(tmp_path, ResultManifest("run", columns, scores_of((30.0, 20.0)), metrics=(PSNR,))))
+    assert "|dry street|real_A|20.00|storm|fake_B|30.00|+10.00|" in text
+    assert "name|PSNR (Y): storm|PSNR (Y): dry street|PSNR (Y): change" in text
     assert "derain" not in text.lower() and "rainy" not in text.lower()
 
 
@@ -202,8 +221,7 @@ def test_the_change_is_coloured_by_what_is_better(
 ) -> None:
     page = page_of(tmp_path, scored(scores, metric=metric))
     changes = page.all("span", "change")
-    assert len(changes) == 2  # summary and row
-    assert all(verdict in (change["class"] or "") for change in changes)
+    assert [change["class"] for change in changes] == [f"change {verdict}"]
 
 
 def test_scores_without_input_show_no_change(tmp_path: Path) -> None:
@@ -225,9 +243,27 @@ def test_numbers_are_written_for_people(value: float, signed: bool, text: str) -
 
 
 def test_the_manifest_reads_back_as_it_was(tmp_path: Path) -> None:
-    rows = (Row("<雨> \"'", {"real_A": "a b.png"}, {"psnr_y": Score(math.inf, 20.5)}), Row("b", {}))
-    manifest = ResultManifest("title", COLUMNS, rows, "sub", ("one", "two"), (PSNR, DELTA), "real_A", "real_B")
+    scores = {"fake_B": {"psnr_y": math.inf}, "real_A": {"psnr_y": 20.5}}
+    rows = (
+        Row("<雨> \"'", {"real_A": "../a b.png"}, scores, {"real_A": (3, 2)}, {"real_A": "../a b.tif"}, "why"),
+        Row("b", {}),
+    )
+    manifest = ResultManifest(
+        "title", COLUMNS, rows, "sub", ("one", "two"), (PSNR, DELTA), "real_A", "real_B", "fake_B", True, ("a", "b")
+    )
     assert load_manifest(save_manifest(tmp_path, manifest)) == manifest
+
+
+def test_a_manifest_of_version_1_is_read(tmp_path: Path) -> None:
+    manifest = save_manifest(tmp_path, ResultManifest("run", COLUMNS, (), metrics=(PSNR,)))
+    data = json.loads(manifest.read_text(encoding="utf-8"))
+    data["version"] = 1
+    data["rows"] = [{"name": "a", "images": {}, "metrics": {"psnr_y": {"output": "inf", "input": 20.5}}}]
+    for later in ("target", "reaches_out", "runs"):
+        del data[later]
+    manifest.write_text(json.dumps(data), encoding="utf-8")
+    (row,) = load_manifest(manifest).rows
+    assert row == Row("a", {}, {"fake_B": {"psnr_y": math.inf}, "real_A": {"psnr_y": 20.5}})
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"version": 1}', '{"version": 99}'])
@@ -245,8 +281,41 @@ def test_images_outside_the_folder_are_refused(path: str) -> None:
         ResultManifest("run", COLUMNS, (Row("a", {"real_A": path}),))
 
 
+@pytest.mark.parametrize("path", ["/etc/secret.png", "//server/a.png", ""])
+def test_a_page_that_reaches_out_still_names_no_absolute_place(path: str) -> None:
+    assert ResultManifest("run", COLUMNS, (Row("a", {"real_A": "../a.png"}),), reaches_out=True)
+    with pytest.raises(ValueError, match="relative"):
+        ResultManifest("run", COLUMNS, (Row("a", {"real_A": path}),), reaches_out=True)
+
+
 def test_unknown_columns_and_metrics_are_refused() -> None:
     with pytest.raises(ValueError, match="fake_C"):
         ResultManifest("run", COLUMNS, (Row("a", {"fake_C": "a.png"}),))
     with pytest.raises(ValueError, match="psnr_y"):
-        ResultManifest("run", COLUMNS, (Row("a", {}, {"psnr_y": Score(1.0)}),))
+        ResultManifest("run", COLUMNS, (Row("a", {}, {"fake_B": {"psnr_y": 1.0}}),))
+    with pytest.raises(ValueError, match="same label"):
+        ResultManifest("run", (COLUMNS[0], COLUMNS[0]), ())
+
+
+def test_a_browser_image_is_named_where_it_is(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg")
+    (tmp_path / "page").mkdir()
+    shown = show_in_page(tmp_path / "page", tmp_path / "a.jpg", "previews/a.png")
+    assert (shown.path, shown.original) == ("../a.jpg", None)
+    assert not (tmp_path / "page" / "previews").exists()
+
+
+def test_another_image_gets_a_preview_of_eight_bits(tmp_path: Path) -> None:
+    pixels = np.array([[0, 128 * 257, 65535]], dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "deep.tif")
+    shown = show_in_page(tmp_path / "page", tmp_path / "deep.tif", "previews/deep.png")
+    assert (shown.path, shown.original) == ("previews/deep.png", "../deep.tif")
+    with Image.open(tmp_path / "page" / shown.path) as preview:
+        assert preview.format == "PNG"
+        assert np.asarray(preview.convert("L")).tolist() == [[0, 128, 255]]
+
+
+def test_a_preview_of_no_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"a\.tif"):
+        show_in_page(tmp_path, tmp_path / "a.tif", "previews/a.png")

@@ -15,7 +15,7 @@ from util.evaluation import Evaluation, Result, evaluate, write_metrics
 from util.evaluation import Row as Pair
 from util.images import safe_child, save_png, to_uint8
 from util.metrics import PROTOCOLS
-from util.pages.manifest import Column, Metric, ResultManifest, Row, Score
+from util.pages.manifest import Column, Metric, ResultManifest, Row
 from util.pages.result_page import write_result_page
 
 INPUT, OUTPUT, TARGET = "real_A", "fake_B", "real_B"
@@ -122,6 +122,7 @@ class ResultFolder:
             metrics=metrics,
             before=INPUT,
             after=OUTPUT,
+            target=TARGET,
         )
 
 
@@ -136,6 +137,7 @@ def _metrics(evaluation: Evaluation) -> tuple[Metric, ...]:
     return (*metrics, Metric("ciede2000", "Colour difference ΔE", _COLOUR_DIFFERENCE, higher_is_better=False))
 
 
-def _scores(result: Result, metrics: tuple[Metric, ...]) -> dict[str, Score]:
+def _scores(result: Result, metrics: tuple[Metric, ...]) -> dict[str, dict[str, float]]:
     keys = [metric.key for metric in metrics]
-    return {key: Score(getattr(result.output, key), getattr(result.input, key)) for key in keys}
+    sides = {INPUT: result.input, OUTPUT: result.output}
+    return {label: {key: getattr(scores, key) for key in keys} for label, scores in sides.items()}

@@ -34,8 +34,9 @@ def new_document(title: str, styles: Sequence[str]) -> document:
 
 
 def add_scripts(page: document, scripts: Sequence[str]) -> None:
-    """Inline the named scripts at the end of the page."""
-    page.body.add(*(tags.script(raw(read_asset(name))) for name in scripts))
+    """Inline the named scripts at the end of the page: in one function, so that they share names with nobody else."""
+    parts = "\n".join(read_asset(name) for name in scripts)
+    page.body.add(tags.script(raw(f'(function () {{\n"use strict";\n{parts}\n}})();')))
 
 
 def embedded_json(element_id: str, data: Any) -> tags.html_tag:

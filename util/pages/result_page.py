@@ -1,64 +1,81 @@
-"""The page a test run leaves: pictures side by side, metrics with their protocol, a before/after slider."""
+"""The page a test run leaves, and the page that compares several: pictures, numbers and ways to look at them.
+
+Python writes the frame and the table of means; scripts fill in the rows from the manifest, which is embedded.
+"""
 
 from __future__ import annotations
 
-import math
-import statistics
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from dominate import tags
-from PIL import Image
 
 from util.files import write_text_atomically
-from util.pages.html import add_scripts, column_heading, embedded_json, image_address, new_document
-from util.pages.manifest import Column, Metric, ResultManifest, Row, Score, save_manifest
+from util.pages.html import add_scripts, embedded_json, image_address, new_document
+from util.pages.manifest import Column, ResultManifest, Row, as_json, save_manifest
+from util.pages.previews import size_on_page
+from util.pages.summary import scored_columns, summary_section
 
 PAGE_NAME = "index.html"
-STYLES = ("base.css", "result.css", "lightbox.css")
-SCRIPTS = ("result.js", "lightbox.js")
-MINUS = "\N{MINUS SIGN}"
+STYLES = ("base.css", "result.css", "viewer.css")
+SCRIPTS = (
+    "theme.js",
+    "result_data.js",
+    "result_rows.js",
+    "result_toolbar.js",
+    "viewer_view.js",
+    "viewer_gestures.js",
+    "viewer_panes.js",
+    "viewer_choices.js",
+    "viewer_keys.js",
+    "viewer.js",
+    "help.js",
+)
 DATA_ID = "page-data"
 
 
 def write_result_page(folder: Path, manifest: ResultManifest) -> Path:
     """Write ``manifest.json`` and ``index.html`` into ``folder`` and return the page's path.
 
-    The images that the manifest names are expected in ``folder``; only their sizes are read.
+    The images that the manifest names are expected in their places; only the sizes it lacks are read from them.
+
+    Raises:
+        UserError: something cannot be written.
     """
+    manifest = dataclasses.replace(manifest, rows=tuple(_with_sizes(folder, row) for row in manifest.rows))
     save_manifest(folder, manifest)
     path = folder / PAGE_NAME
-    write_text_atomically(path, render_result_page(folder, manifest))
+    write_text_atomically(path, render_result_page(manifest))
     return path
 
 
-def render_result_page(folder: Path, manifest: ResultManifest) -> str:
-    """Return the page as HTML. ``folder`` is where the images lie."""
+def render_result_page(manifest: ResultManifest) -> str:
+    """Return the page as HTML. Images without a size in the manifest get their place when they are loaded."""
     page = new_document(manifest.title, STYLES)
     page.body.add(_header(manifest))
     main = page.body.add(tags.main())
-    if manifest.metrics:
-        main.add(_summary(manifest))
-    main.add(tags.div(_toolbar(manifest), _headings(manifest), cls="sticky"))
-    results = main.add(tags.section(cls="results", aria_label="Images"))
-    for index, row in enumerate(manifest.rows):
-        results.add(_row(folder, manifest, index, row))
-    main.add(tags.p("No image has this in its name.", cls="nothing", hidden=True))
+    if manifest.metrics and scored_columns(manifest):
+        main.add(summary_section(manifest))
+    main.add(tags.div(_toolbar(manifest), tags.div(cls="headings columns", aria_hidden="true"), cls="sticky"))
+    main.add(tags.section(cls="results", aria_label="Images"))
+    main.add(tags.p("No image is like this.", cls="nothing", hidden=True))
+    main.add(tags.noscript("The pictures need JavaScript; they lie as files beside this page, see manifest.json."))
     page.body.add(embedded_json(DATA_ID, _page_data(manifest)))
     add_scripts(page, SCRIPTS)
-    page.body["style"] = f"--columns: {max(len(manifest.columns), 1)}"
     return str(page.render(pretty=False))
 
 
-def format_number(value: float, digits: int, *, signed: bool = False) -> str:
-    """Write a number with ``digits`` decimals, a true minus sign and ∞ for infinity."""
-    text = "∞" if math.isinf(value) else f"{abs(value):.{digits}f}"
-    negative = value < 0 and text.strip("0.") != ""
-    return (MINUS if negative else "+" if signed else "") + text
+def _with_sizes(folder: Path, row: Row) -> Row:
+    """The row with the sizes of all its images, so that the page keeps its shape while they load."""
+    read = {label: size_on_page(folder / path) for label, path in row.images.items() if label not in row.sizes}
+    found = {label: size for label, size in read.items() if size is not None}
+    return dataclasses.replace(row, sizes={**row.sizes, **found}) if found else row
 
 
 def _header(manifest: ResultManifest) -> tags.html_tag:
-    header = tags.header(tags.h1(manifest.title))
+    header = tags.header(tags.h1(manifest.title), cls="top")
+    header.add(tags.div(_button("theme", "◐", "Colours: as the system has them"), _help_button(), cls="corner"))
     if manifest.subtitle:
         header.add(tags.p(manifest.subtitle, cls="subtitle"))
     if manifest.notes:
@@ -66,153 +83,72 @@ def _header(manifest: ResultManifest) -> tags.html_tag:
     return header
 
 
-def _summary(manifest: ResultManifest) -> tags.html_tag:
-    count = sum(1 for row in manifest.rows if row.metrics)
-    caption = tags.caption(f"Mean over {count} {'image' if count == 1 else 'images'}")
-    before, after = _heading(manifest, manifest.before), _heading(manifest, manifest.after)
-    names = ("Metric", _capitalised(before), _capitalised(after), "Change", f"Spread of {after}")
-    head = tags.thead(tags.tr(tags.th(name, scope="col") for name in names))
-    protocols = list(dict.fromkeys(metric.protocol for metric in manifest.metrics))
-    body = tags.tbody(
-        _summary_line(manifest, metric, protocols.index(metric.protocol) + 1) for metric in manifest.metrics
-    )
-    table = tags.div(tags.table(caption, head, body), cls="scroll")
-    notes = tags.ol((tags.li(protocol) for protocol in protocols), cls="protocols", aria_label="How it was measured")
-    return tags.section(table, notes, cls="summary", aria_label="Summary")
+def _button(name: str, text: str, title: str) -> tags.html_tag:
+    return tags.button(text, type="button", id=name, title=title, aria_label=title)
 
 
-def _heading(manifest: ResultManifest, label: str) -> str:
-    """Words for a column; the label itself if there is no such column."""
-    return next((column.heading for column in manifest.columns if column.label == label), label)
-
-
-def _capitalised(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def _summary_line(manifest: ResultManifest, metric: Metric, note: int) -> tags.html_tag:
-    scores = [row.metrics[metric.key] for row in manifest.rows if metric.key in row.metrics]
-    name = tags.th(_metric_name(metric), tags.sup(str(note), title=metric.protocol), scope="row")
-    if not scores:
-        return tags.tr(name, (tags.td("–") for _ in range(4)))
-    inputs = [score.input for score in scores if score.input is not None]
-    outputs = [score.output for score in scores]
-    mean = Score(_mean(outputs), _mean(inputs) if len(inputs) == len(scores) else None)
-    spread = "–"
-    if len(outputs) > 1 and all(map(math.isfinite, outputs)):
-        spread = f"± {format_number(statistics.stdev(outputs), metric.digits)}"
-    return tags.tr(
-        name,
-        tags.td("–" if mean.input is None else format_number(mean.input, metric.digits)),
-        tags.td(tags.strong(format_number(mean.output, metric.digits))),
-        tags.td(_change(metric, mean) or "–"),
-        tags.td(spread),
-    )
-
-
-def _mean(values: list[float]) -> float:
-    return statistics.fmean(values) if values else math.nan
-
-
-def _metric_name(metric: Metric) -> list[Any]:
-    arrow = "↑" if metric.higher_is_better else "↓"
-    better = "higher is better" if metric.higher_is_better else "lower is better"
-    unit = [" ", tags.span(metric.unit, cls="unit")] if metric.unit else []
-    return [metric.heading, *unit, " ", tags.span(arrow, cls="arrow", title=better)]
-
-
-def _change(metric: Metric, score: Score) -> tags.html_tag | None:
-    """Return output minus input, coloured by whether the output is better."""
-    if score.change is None:
-        return None
-    text = format_number(score.change, metric.digits, signed=True)
-    if text.strip("+0.") == "":
-        return tags.span(text, cls="change same", title="unchanged")
-    better = (score.change > 0) == metric.higher_is_better
-    return tags.span(text, cls="change " + ("better" if better else "worse"), title="better" if better else "worse")
+def _help_button() -> tags.html_tag:
+    return _button("help", "?", "Keys and how to use this page (?)")
 
 
 def _toolbar(manifest: ResultManifest) -> tags.html_tag:
-    before, after = _heading(manifest, manifest.before), _heading(manifest, manifest.after)
-    orders = [tags.option("name", value="name")]
-    for metric in manifest.metrics:
-        orders.append(tags.option(f"{metric.heading}, {after}", value=f"output:{metric.key}"))
-        if any(metric.key in row.metrics and row.metrics[metric.key].input is not None for row in manifest.rows):
-            orders.append(tags.option(f"{metric.heading}, {before}", value=f"input:{metric.key}"))
-            orders.append(tags.option(f"{metric.heading}, change", value=f"change:{metric.key}"))
     search = tags.input_(type="search", id="filter", placeholder="Filter by name", aria_label="Filter by name")
-    count = tags.span(f"{len(manifest.rows)} images", id="count", aria_live="polite")
-    direction = tags.button(
-        "↑", type="button", id="direction", title="Smallest first", aria_label="Turn the order round"
+    order = tags.select(tags.option("name", value="name"), _measures(manifest), id="order")
+    turns = tags.span(
+        tags.button("A → Z", type="button", id="first", aria_pressed="true"),
+        tags.button("Z → A", type="button", id="last", aria_pressed="false"),
+        cls="segmented",
+        role="group",
+        aria_label="Order",
     )
-    sort = tags.label("Sort by ", tags.select(orders, id="order"))
-    return tags.div(search, tags.span(sort, direction, cls="sort"), count, cls="toolbar", role="search")
+    toolbar = tags.div(
+        search, tags.span(tags.label("Sort by ", order), turns, cls="sort"), cls="toolbar", role="search"
+    )
+    if manifest.metrics and scored_columns(manifest):
+        toolbar.add(_threshold(manifest))
+    toolbar.add(tags.span(id="count", role="status"))
+    return toolbar
 
 
-def _headings(manifest: ResultManifest) -> tags.html_tag:
-    cells = (tags.div(column_heading(c.label, c.heading, paired=c.paired)) for c in manifest.columns)
-    return tags.div(cells, cls="headings grid", aria_hidden="true")
+def _threshold(manifest: ResultManifest) -> tags.html_tag:
+    """Controls to show only rows with a number above or below a bound."""
+    measure = tags.select(tags.option("all numbers", value=""), _measures(manifest), id="measure")
+    relation = tags.select(tags.option("≤", value="most"), tags.option("≥", value="least"), id="relation")
+    relation["aria-label"] = "at most or at least"
+    bound = tags.input_(type="number", id="bound", step="any", aria_label="Bound", placeholder="number")
+    return tags.span(
+        tags.label("Only ", measure), tags.span(relation, bound, id="limits", hidden=True), cls="threshold"
+    )
 
 
-def _row(folder: Path, manifest: ResultManifest, index: int, row: Row) -> tags.html_tag:
-    title = tags.div(tags.h2(row.name), cls="title")
-    scores = [_score(metric, row.metrics[metric.key]) for metric in manifest.metrics if metric.key in row.metrics]
-    if scores:
-        title.add(tags.ul(scores, cls="scores"))
-    pictures = (_picture(folder, position, column, row) for position, column in enumerate(manifest.columns))
-    return tags.article(title, tags.div(pictures, cls="grid"), cls="row", data_row=str(index))
+def _measures(manifest: ResultManifest) -> list[tags.html_tag]:
+    """Everything to sort and filter by. A value names what is measured: kind, number of column, number of metric."""
+    measured = scored_columns(manifest)
+    outputs = [column for column in measured if column.label != manifest.before]
+    changes = outputs if len(measured) > len(outputs) else []
+    groups = []
+    for number, metric in enumerate(manifest.metrics):
+        named = [*outputs, *(column for column in measured if column not in outputs)]
+        options = [_measure(manifest, metric.heading, column.heading, "value", column, number) for column in named]
+        for column in changes:
+            words = "change" if len(outputs) == 1 else f"change in {column.heading}"
+            options.append(_measure(manifest, metric.heading, words, "change", column, number))
+        if len(outputs) > 1:
+            options.append(_measure(manifest, metric.heading, "how far apart", "range", outputs[0], number))
+        groups.append(tags.optgroup(options, label=metric.heading))
+    return groups
 
 
-def _score(metric: Metric, score: Score) -> tags.html_tag:
-    item = tags.li(tags.span(metric.heading, cls="metric", title=metric.protocol), " ")
-    if score.input is not None:
-        item.add(tags.span(format_number(score.input, metric.digits), cls="input"), " → ")
-    item.add(tags.strong(format_number(score.output, metric.digits)))
-    if metric.unit:
-        item.add(" ", tags.span(metric.unit, cls="unit"))
-    if (change := _change(metric, score)) is not None:
-        item.add(" ", change)
-    return item
-
-
-def _picture(folder: Path, position: int, column: Column, row: Row) -> tags.html_tag:
-    figure = tags.figure(cls="" if column.paired else "unpaired")
-    if column.label in row.images:
-        path = row.images[column.label]
-        image = tags.img(src=image_address(path), alt=f"{column.heading}: {row.name}", loading="lazy", decoding="async")
-        if (size := _size(folder / path)) is not None:
-            image["width"], image["height"] = map(str, size)
-        figure.add(tags.button(image, type="button", cls="picture", data_column=str(position)))
-    else:
-        figure.add(tags.div("no image", cls="missing"))
-    figure.add(tags.figcaption(column_heading(column.label, column.heading, paired=column.paired)))
-    return figure
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """Return width and height from the image's header, so that the page keeps its shape while images load."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError:
-        return None
+def _measure(
+    manifest: ResultManifest, heading: str, words: str, kind: str, column: Column, metric: int
+) -> tags.html_tag:
+    return tags.option(f"{heading}: {words}", value=f"{kind}:{manifest.columns.index(column)}:{metric}")
 
 
 def _page_data(manifest: ResultManifest) -> dict[str, Any]:
-    """Return what the scripts need: columns, and the numbers to sort by (infinity as a string, as in the manifest)."""
-    return {
-        "columns": [{"label": c.label, "heading": c.heading, "paired": c.paired} for c in manifest.columns],
-        "before": manifest.before,
-        "after": manifest.after,
-        "rows": [{"name": row.name, "scores": _sortable(row)} for row in manifest.rows],
-    }
-
-
-def _sortable(row: Row) -> dict[str, float | str]:
-    numbers: dict[str, float | str] = {}
-    for key, score in row.metrics.items():
-        for kind, value in (("output", score.output), ("input", score.input), ("change", score.change)):
-            if value is not None and not math.isnan(value):
-                infinite = "Infinity" if value > 0 else "-Infinity"
-                numbers[f"{kind}:{key}"] = value if math.isfinite(value) else infinite
-    return numbers
+    """The manifest as the scripts get it: with quoted addresses in place of paths."""
+    data = as_json(manifest)
+    for row in data["rows"]:
+        for kind in ("images", "originals"):
+            row[kind] = {label: image_address(path) for label, path in row[kind].items()}
+    return data

@@ -1,0 +1,186 @@
+"""Several runs on one page: aligned by file name, with the input and the ground truth once and each one's metrics."""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from util.errors import UserError
+from util.files import cannot_write
+from util.images import safe_child
+from util.pages.manifest import Column, Metric, ResultManifest, Row
+from util.pages.previews import relative_address
+from util.pages.runs import Run
+from util.pages.summary import counted_rows
+from util.pictures import UnreadablePicture, read_eight_bit
+
+IMAGES = "images"
+NAMES_SHOWN = 5  # of images that are left out
+
+Placing = Callable[[Path, str, str], str]
+"""From an image file, its column's label and its row's name to the path that the page uses."""
+
+
+def link_images(folder: Path) -> Placing:
+    """Images stay where they are; the page in ``folder`` names them by relative paths."""
+    return lambda file, label, name: relative_address(folder, file)
+
+
+def copy_images(folder: Path) -> Placing:
+    """Images are copied into ``folder/images``, so that the folder can be given away.
+
+    Files that are no readable images, and names that lead out of the folder, raise a UserError.
+    """
+
+    def place(file: Path, label: str, name: str) -> str:
+        read_eight_bit(file)  # only pictures are given away, whatever a manifest names
+        path = f"{IMAGES}/{label}/{name}{file.suffix}"
+        target = safe_child(folder, path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+        return path
+
+    return place
+
+
+def compare_runs(
+    runs: Sequence[Run], place: Placing, *, reaches_out: bool, with_metrics: bool = True
+) -> ResultManifest:
+    """The manifest of the page that shows ``runs`` side by side.
+
+    Rows are aligned by name. A row that is not in every run, or whose input or ground truth is another picture in one
+    of them, says so and does not count in the means.
+
+    Raises:
+        UserError: a metric was measured by different protocols, no image counts, or an image cannot be placed.
+    """
+    metrics = _common_metrics(runs) if with_metrics else ()
+    names = list(dict.fromkeys(row.name for run in runs for row in run.manifest.rows))
+    columns = _columns(runs)
+    keys = {metric.key for metric in metrics}
+    rows = tuple(_row(runs, name, columns, keys, place) for name in names)
+    if all(row.excluded for row in rows):
+        reason = rows[0].excluded if rows else "there are no images"
+        raise UserError(f"{' and '.join(run.name for run in runs)}: have no image in common to compare ({reason}).")
+    manifest = ResultManifest(
+        title=f"Comparison: {', '.join(run.name for run in runs)}",
+        columns=columns,
+        rows=rows,
+        notes=_notes(runs, rows),
+        metrics=metrics,
+        before=columns[0].label,
+        after=columns[1].label,
+        target=runs[0].manifest.target,
+        reaches_out=reaches_out,
+        runs=tuple(run.name for run in runs),
+    )
+    if metrics and not counted_rows(manifest):
+        raise UserError(
+            f"{manifest.title}: no image that counts has metrics; use --no_metrics to look at the pictures."
+        )
+    return manifest
+
+
+def _output_label(runs: Sequence[Run], run: Run) -> str:
+    return f"{run.manifest.after}.{runs.index(run) + 1}"
+
+
+def _columns(runs: Sequence[Run]) -> tuple[Column, ...]:
+    """The input, each run's output, and the ground truth if any run has it."""
+    first = runs[0].manifest
+    before = _column(runs, first.before) or Column(first.before, first.before)
+    outputs = (Column(_output_label(runs, run), run.name) for run in runs)
+    target = _column(runs, first.target)
+    return (before, *outputs, *([target] if target else []))
+
+
+def _column(runs: Sequence[Run], label: str) -> Column | None:
+    return next((column for run in runs for column in run.manifest.columns if column.label == label), None)
+
+
+def _common_metrics(runs: Sequence[Run]) -> tuple[Metric, ...]:
+    """All metrics of the runs, each once.
+
+    Raises:
+        UserError: two runs measured one by different protocols.
+    """
+    found: dict[str, tuple[Run, Metric]] = {}
+    for run in runs:
+        for metric in run.manifest.metrics:
+            first, same = found.setdefault(metric.key, (run, metric))
+            if metric != same:
+                raise UserError(
+                    f"{metric.heading} of {run.name} and {same.heading} of {first.name} follow different protocols "
+                    f"('{metric.protocol}' and '{same.protocol}'); run test.py again with one --protocol, or use "
+                    "--no_metrics to look at the pictures alone."
+                )
+    return tuple(metric for _, metric in found.values())
+
+
+def _row(runs: Sequence[Run], name: str, columns: Sequence[Column], keys: set[str], place: Placing) -> Row:
+    found = [(run, row) for run in runs for row in run.manifest.rows if row.name == name]
+    images: dict[str, str] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    scores: dict[str, dict[str, float]] = {}
+    originals: dict[str, str] = {}
+    for run, row in found:
+        manifest = run.manifest
+        renamed = {manifest.before: manifest.before, manifest.after: _output_label(runs, run)}
+        renamed[manifest.target] = manifest.target
+        for old, new in renamed.items():
+            if old in row.images and new not in images and any(column.label == new for column in columns):
+                images[new] = place(run.folder / row.images[old], new, name)
+                if old in row.sizes:
+                    sizes[new] = row.sizes[old]
+                if old in row.originals:
+                    originals[new] = place(run.folder / row.originals[old], f"{new}_original", name)
+                scores[new] = {key: value for key, value in row.scores.get(old, {}).items() if key in keys}
+    measured = {label: values for label, values in scores.items() if values}
+    return Row(name, images, measured, sizes, originals, _why_excluded(runs, found))
+
+
+def _why_excluded(runs: Sequence[Run], found: Sequence[tuple[Run, Row]]) -> str:
+    """Why a row cannot be compared; empty if it can."""
+    have = [run for run, _ in found]
+    if missing := [run.name for run in runs if run not in have]:
+        return f"not in {', '.join(missing)}"
+    (first, row), *others = found
+    for run, other in others:
+        for label, words in ((first.manifest.before, "input"), (first.manifest.target, "ground truth")):
+            both = label in row.images and label in other.images
+            if both and not same_picture(first.folder / row.images[label], run.folder / other.images[label]):
+                return f"another {words} in {run.name}"
+    if unmeasured := [run.name for run, row in found if run.manifest.metrics and not row.scores]:
+        return f"not measured in {', '.join(unmeasured)}"
+    return ""
+
+
+def same_picture(one: Path, other: Path) -> bool:
+    """Whether two files hold the same pixels; no unless both can be read."""
+    try:
+        if filecmp.cmp(one, other, shallow=False):
+            return True
+        return bool(np.array_equal(np.asarray(read_eight_bit(one)), np.asarray(read_eight_bit(other))))
+    except (OSError, UnreadablePicture):
+        return False
+
+
+def _notes(runs: Sequence[Run], rows: Sequence[Row]) -> tuple[str, ...]:
+    described = (" ".join((f"{run.name} ({run.manifest.title}).", *run.manifest.notes)) for run in runs)
+    reasons: Iterable[tuple[str, Iterable[Row]]] = itertools.groupby(
+        sorted((row for row in rows if row.excluded), key=lambda row: row.excluded), key=lambda row: row.excluded
+    )
+    return (*described, *(_left_out(reason, [row.name for row in group]) for reason, group in reasons))
+
+
+def _left_out(reason: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
+    return f"Left out of the means, {reason}: {len(names)} {'image' if len(names) == 1 else 'images'} ({shown})."
