@@ -1,23 +1,30 @@
-"""Test a trained model: python test.py --dataroot ./datasets/raincityscapes --name rcs
+"""Test a trained model, or just use it.
 
-Writes results/<name>/<phase>_<epoch>/: images by label, index.html and, where testA and testB pair by name,
-metrics.csv and metrics.json. The architecture comes from the run.
+    python test.py --dataroot ./datasets/raincityscapes --name rcs
+    python test.py --input photos/ --checkpoint rcs
+
+The first writes results/<name>/<phase>_<epoch>/: images by label, index.html and, where testA and testB pair by
+name, metrics.csv and metrics.json. The second derains an image, a folder or a video: docs/derain.md. The architecture
+comes from the run.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data import create_test_dataset
+from data.derain.network import Network
+from data.derain.run import derain
 from models import create_model
 from models.networks.describe import describe_state
-from options import parse_test
-from util.engine.checkpoint import load_nets
+from options import Options, parse_test
+from util.engine.checkpoint import load_weights
 from util.engine.device import choose_device, choose_precision
 from util.engine.records import choice_of
 from util.engine.translator import Translator
@@ -29,36 +36,80 @@ from util.results import INPUT, OUTPUT, TARGET, ResultFolder
 
 logger = logging.getLogger("test")
 
+OF_DATA_SETS = ("dataroot", "dataset_mode", "phase", "preprocess", "load_size", "crop_size", "num_test",
+                "max_dataset_size", "eval_pairs", "protocol")  # fmt: skip
+"""Options without a meaning for ``--input``."""
+
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
-    """Test as the command line says."""
+    """Test or derain as the command line says."""
     set_up_logging()
     opt = parse_test(argv)
     set_up_logging(verbose=opt.verbose)
     device = choose_device(opt.gpu_ids)
+    precision = choose_precision(opt.precision, device)
     model = create_model(opt, training=False)
-    run = Path(opt.checkpoints_dir) / opt.name
-    load_nets(model.nets, run, opt.epoch, describe_state)
-    choice = choice_of(run, opt.epoch, opt.phase)
+    weights = weights_of(opt)
+    load_weights(model.nets, weights, opt.epoch, describe_state)
+    translate = Translator(
+        model,
+        device=device,
+        precision=precision,
+        evaluation_mode=opt.eval,
+        tile=opt.tile,
+        overlap=opt.tile_overlap,
+    )
+    words = {**headings(opt.direction), **model.headings}
+    version = weights.name if weights.is_file() else f"epoch {opt.epoch}"
+    notes = [f"Model {opt.model}, {version}, direction {opt.direction}, {precision}."]
+    if not opt.eval:
+        notes.append("Networks in training mode (--eval false).")
+    if opt.tile:
+        notes.append(f"Tiles of {opt.tile} pixels that share {opt.tile_overlap} (--tile, --tile_overlap).")
+    if opt.input:
+        derain_input(opt, translate, words, notes)
+    else:
+        test_dataset(opt, translate, words, notes)
+
+
+def weights_of(opt: Options) -> Path:
+    """The run's folder, or the one network's file."""
+    return Path(opt.checkpoint or Path(opt.checkpoints_dir) / opt.name)
+
+
+def derain_input(opt: Options, translate: Translator, words: Mapping[str, str], notes: Sequence[str]) -> None:
+    """Derain the pictures that ``--input`` names."""
+    if useless := [f"--{name}" for name in OF_DATA_SETS if name in opt.given]:
+        logger.warning("%s: without a meaning for --input, which takes whole pictures", ", ".join(useless))
+    summary, place = derain(
+        Path(opt.input).expanduser(),
+        Network(translate, opt.input_nc, opt.batch_size),
+        results=Path(opt.results_dir) / opt.name,
+        output=Path(opt.output).expanduser() if opt.output else None,
+        threads=max(1, min(opt.num_threads, os.cpu_count() or 1)),
+        skip_bad=opt.skip_bad,
+        title=opt.name,
+        words=words,
+        notes=notes,
+    )
+    print(f"derained {summary}")
+    print(f"results: {place}")
+
+
+def test_dataset(opt: Options, translate: Translator, words: Mapping[str, str], notes: Sequence[str]) -> None:
+    """Translate the test images of a data set, and measure where there is ground truth."""
+    choice = choice_of(weights_of(opt), opt.epoch, opt.phase)
     if choice:
         logger.info("%s", choice)
     dataset = create_test_dataset(opt)
-    precision = choose_precision(opt.precision, device)
-    translate = Translator(model, device=device, precision=precision, evaluation_mode=opt.eval)
-    words = {**headings(opt.direction), **model.headings}
     with ResultFolder(Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}", words) as results:
         for item in tqdm(dataset, total=len(dataset), desc="test", unit="image", disable=None):
             images = {INPUT: item.A, OUTPUT: translate(item.A)}
             if item.B is not None:
                 images[TARGET] = item.B
             results.add(item.name, images)
-        notes = (
-            f"Model {opt.model}, epoch {opt.epoch}, direction {opt.direction}, {precision}.",
-            f"Processed {len(dataset)} of {dataset.available} images."
-            + ("" if opt.eval else " Networks in training mode (--eval false)."),
-            *([choice] if choice else []),
-        )
+        notes = (*notes, f"Processed {len(dataset)} of {dataset.available} images.", *([choice] if choice else []))
         evaluation = results.finish(title=f"{opt.name}: {opt.phase}, {opt.epoch}", notes=notes, protocol=opt.protocol)
     logger.info("processed %d of %d images", len(dataset), dataset.available)
     if evaluation is not None:

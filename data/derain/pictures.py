@@ -1,0 +1,147 @@
+"""Pictures through the network, with their decoding and encoding beside it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from data.derain.inputs import Job
+from data.derain.network import GREY, Network, with_colours
+from data.derain.pipeline import Clock, Task, WriteBehind, read_ahead
+from util.errors import UserError
+from util.pages.manifest import Row
+from util.pictures import SUFFIXES, Picture, UnreadablePicture, read_picture, write_picture
+
+logger = logging.getLogger(__name__)
+
+Show = Callable[[Job, Picture, Path, Picture], Row]
+"""From a job, its input, and its result's file and content to a row of the result page."""
+
+
+@dataclass
+class Report:
+    """What became of the files: how many are done, rows for a page, and what is not as it was, with its count."""
+
+    count: int = 0
+    rows: list[Row] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    summary: str = ""
+
+
+class Loaded(NamedTuple):
+    """A picture that is ready for the network: [1, C, H, W]."""
+
+    job: Job
+    picture: Picture
+    tensor: Tensor
+
+
+class Written(NamedTuple):
+    """A result in its place, its row on the page if there is one, and what is not as it was."""
+
+    row: Row | None
+    notes: tuple[str, ...]
+
+
+def derain_pictures(
+    jobs: Sequence[Job],
+    network: Network,
+    report: Report,
+    *,
+    threads: int = 1,
+    skip_bad: bool = False,
+    show: Show | None = None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> None:
+    """Derain every picture and write it under its name, of the same kind; ``report`` grows with each.
+
+    Args:
+        threads: that read, and as many that write.
+        skip_bad: go on without files that cannot be read.
+        show: makes a row of the page.
+        progress: called with the number of pictures that have just been done.
+
+    Raises:
+        UserError: a picture cannot be read or written; those before it are written and in the report.
+    """
+
+    def written(result: Written) -> None:
+        report.count += 1
+        report.rows += [] if result.row is None else [result.row]
+        report.notes.update(result.notes)
+        progress(1)
+
+    if network.batch_size > 1:
+        jobs = sorted(jobs, key=lambda job: job.size)
+    clock = Clock()
+    with (
+        ThreadPoolExecutor(threads) as readers,
+        ThreadPoolExecutor(threads) as writers,
+        WriteBehind(writers, written) as behind,
+    ):
+        tasks = (Task(_pixels(job), partial(_load, job, network.channels)) for job in jobs)
+        readable = _readable(read_ahead(readers, tasks), skip_bad=skip_bad)
+        for batch in _batches(readable, network.batch_size):
+            with clock.network():
+                outputs = network([loaded.tensor for loaded in batch])
+            for loaded, output in zip(batch, outputs, strict=True):
+                behind.submit(Task(_pixels(loaded.job), partial(_finish, loaded, output, show)))
+    report.summary = clock.summary(report.count, "images")
+
+
+def _pixels(job: Job) -> int:
+    return job.size[0] * job.size[1]
+
+
+def _load(job: Job, channels: int) -> Loaded | UnreadablePicture:
+    """Decode; an error is returned, so that the pictures before it are still computed."""
+    try:
+        picture = read_picture(job.source)
+    except UnreadablePicture as error:
+        return error
+    return Loaded(job, picture, picture.tensor(channels))
+
+
+def _readable(results: Iterable[Loaded | UnreadablePicture], *, skip_bad: bool) -> Iterator[Loaded]:
+    for result in results:
+        if isinstance(result, Loaded):
+            yield result
+            continue
+        if not skip_bad:
+            raise UserError(
+                f"'{result.path}' cannot be read as an image ({result.reason}); repair or remove it, or pass "
+                "--skip_bad to leave it out."
+            )
+        logger.warning("--skip_bad leaves out '%s' (%s)", result.path, result.reason)
+
+
+def _batches(loaded: Iterable[Loaded], batch_size: int) -> Iterator[list[Loaded]]:
+    """Neighbours of equal size together."""
+    batch: list[Loaded] = []
+    for each in loaded:
+        if batch and (len(batch) == batch_size or each.tensor.shape != batch[0].tensor.shape):
+            yield batch
+            batch = []
+        batch.append(each)
+    if batch:
+        yield batch
+
+
+def _finish(loaded: Loaded, output: Tensor, show: Show | None) -> Written:
+    job, before, tensor = loaded
+    if tensor.shape[1] == GREY < before.channels and output.shape[1] == GREY:
+        output = with_colours(output, before.tensor())
+    after = before.with_tensor(output)
+    target = job.target
+    if target.suffix.lower() not in SUFFIXES[after.format]:
+        target = target.with_name(target.name + after.suffix)
+    write_picture(after, target)
+    return Written(None if show is None else show(job, before, target, after), before.notes)

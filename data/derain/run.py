@@ -1,0 +1,95 @@
+"""The whole job behind ``--input``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data.derain.inputs import Job, find_inputs, give_places, input_name
+from data.derain.network import Network
+from data.derain.page import PICTURES, WHERE_INPUTS_ARE, PicturePage
+from data.derain.pictures import Report, derain_pictures
+from data.derain.video import derain_video, frame_count
+
+logger = logging.getLogger(__name__)
+
+
+def derain(
+    path: Path,
+    network: Network,
+    *,
+    results: Path,
+    output: Path | None = None,
+    threads: int = 1,
+    skip_bad: bool = False,
+    title: str = "",
+    words: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> tuple[str, Path]:
+    """Derain an image, the images of a folder, or a video.
+
+    Args:
+        results: without ``output``, the results go to ``results/<name of the input>/derained``, with a page beside.
+        output: folder for the results alone, or the file for a single one.
+        threads: that read, and as many that write.
+        skip_bad: leave out images that cannot be read.
+        title, words, notes: of the page; ``words`` are headings for the labels ``real_A`` and ``fake_B``.
+
+    Returns:
+        A line about number and speed, and the page or the place of the results.
+
+    Raises:
+        UserError: of find_inputs, give_places, derain_pictures or derain_video. What was done until then is in its
+            place, and on the page.
+    """
+    folder = results / input_name(path)
+    inputs = find_inputs(path, not_below=output or folder, skip_bad=skip_bad)
+    jobs = give_places(inputs, output or folder / PICTURES)
+    page = PicturePage(folder) if output is None else None
+    report = Report()
+    with ExitStack() as stack:
+        if page is not None:
+            about = notes if inputs.is_video else (*notes, WHERE_INPUTS_ARE)
+            stack.callback(_write_page, page, report, f"{title}: {path.name or path}", words, about)
+        if inputs.is_video:
+            _derain_video(jobs[0], network, report, page)
+        else:
+            with _progress(len(jobs), "image") as bar:
+                derain_pictures(
+                    jobs,
+                    network,
+                    report,
+                    threads=threads,
+                    skip_bad=skip_bad,
+                    show=None if page is None else page.row,
+                    progress=bar.update,
+                )
+    for note, count in report.notes.items():
+        logger.warning("%d of %d: %s", count, report.count, note)
+    return report.summary, output or folder / "index.html"
+
+
+def _derain_video(job: Job, network: Network, report: Report, page: PicturePage | None) -> None:
+    def show(name: str, before: np.ndarray, after: np.ndarray) -> None:
+        if page is not None:
+            report.rows.append(page.frame_row(name, before, after))
+
+    with _progress(frame_count(job.source), "frame") as bar:
+        derain_video(job, network, report, show=show, progress=bar.update)
+
+
+def _progress(total: int | None, unit: str) -> Any:
+    """A bar on a terminal, nothing elsewhere."""
+    return tqdm(total=total, desc="derain", unit=unit, disable=None)
+
+
+def _write_page(page: PicturePage, report: Report, title: str, words: Mapping[str, str], notes: Sequence[str]) -> None:
+    """Show what is done, also if something stopped the rest."""
+    if report.rows:
+        page.write(report.rows, title=title, words=words, notes=notes)
