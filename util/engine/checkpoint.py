@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from util.errors import UserError
+from util.suggest import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ _RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def net_file(folder: Path, tag: str, name: str) -> Path:
-    """Where network ``name`` is kept under ``tag`` (``latest`` or an epoch's number)."""
+    """Where network ``name`` is kept under ``tag`` (``latest``, ``best_psnr`` or an epoch's number)."""
     return folder / f"{tag}_net_{name}.pth"
 
 
@@ -144,7 +145,8 @@ def _missing(path: Path, folder: Path, tag: str, name: str) -> str:
         return f"{folder} does not exist; check --name and --checkpoints_dir, or train first."
     tags = sorted(match[1] for file in folder.iterdir() if (match := re.match(rf"(.+)_net_{name}\.pth$", file.name)))
     if tags:
-        return f"--epoch {tag}: {path.name} is not in {folder}; there are checkpoints of {', '.join(tags)}."
+        hint = "" if tag.isdecimal() else did_you_mean(tag, tags)
+        return f"--epoch {tag}: {path.name} is not in {folder}; there are checkpoints of {', '.join(tags)}{hint}."
     others = sorted({match[1] for file in folder.iterdir() if (match := re.match(r".+_net_(.+)\.pth$", file.name))})
     hint = f"it holds networks {', '.join(others)}: does --model fit?" if others else "train first."
     return f"{path} does not exist; {hint}"

@@ -26,6 +26,7 @@ from util.trackers.console import format_duration
 logger = logging.getLogger(__name__)
 
 DEFAULT_EVERY = 5  # epochs: as numbered checkpoints
+SCORING_THREADS = 4  # each holds a score of float64 planes of one image
 WAITING_PER_THREAD = 2  # translated images that may wait to be scored: enough to keep the threads busy
 DIGITS = {"ssim": 4}  # of the values in log lines; the others have two
 _DIGEST_LENGTH = 16  # hexadecimal digits of a hash
@@ -79,10 +80,10 @@ class Validator:
 
     def _mean(self, output_of: Callable[[Any], Tensor], title: str, stop: Stop) -> Values | None:
         """Mean over the images; scoring has threads of its own, as NumPy and SciPy let go of the interpreter."""
-        from util.evaluation import MAX_THREADS, Scores, score  # scikit-image takes a second to import
+        from util.evaluation import Scores, score  # scikit-image takes a second to import
         from util.metrics import PROTOCOLS
 
-        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        threads = min(SCORING_THREADS, os.cpu_count() or 1)
         waiting: deque[Future[Scores]] = deque()
         scores: list[Scores] = []
         pool = ThreadPoolExecutor(threads)
