@@ -39,11 +39,17 @@ LOWER_BYTES = {  # the raw mode that takes the lower bytes where the key takes t
 }
 DEEP_GREY_ALPHA = "LA;16B"  # 4 bytes a pixel, which the raw mode RGBA takes as they are
 PREMULTIPLIED_16_BIT = "RGBa;16"
-TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_PLANES = 258, 262, 284
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLES, TIFF_PLANES, TIFF_EXTRA = 258, 262, 277, 284, 338
+TIFF_UNSPECIFIED = 0  # an extra channel that is no alpha
+MOST_CHANNELS = 4
 TIFF_WHITE_IS_ZERO, TIFF_SEPARATE_PLANES = 0, 2
 MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"BM": "BMP"}
 PALETTE_MODES = ("P", "PA")
 PLAIN_MODES = {"1": "L", "RGBX": "RGB", "YCbCr": "RGB", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+
+
+class UndefinedPixels(ValueError):
+    """A sound file whose values have no defined reading."""
 
 
 class _Raster(NamedTuple):
@@ -132,12 +138,16 @@ def _reason(path: Path, error: Exception) -> str:
         if not start:
             return "the file is empty"
         kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+        if kind == "TIFF":
+            return "the TIFF file is damaged or of an unsupported kind; save it as grey or RGB of 8 or 16 bit integers"
         if kind:
-            return f"it begins like a {kind} file but is damaged, or of a kind that Pillow does not read"
+            return f"the {kind} file is damaged, or of a kind that Pillow does not read"
         return "its content is no known image format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return str(error) or type(error).__name__
+    if isinstance(error, UndefinedPixels):
+        return str(error)
+    return f"it is damaged: {str(error).rstrip('.') or type(error).__name__}"
 
 
 def _decode(path: Path, *, whole: bool) -> _Raster:
@@ -145,7 +155,7 @@ def _decode(path: Path, *, whole: bool) -> _Raster:
     with Image.open(path) as image:
         raw_mode = _raw_mode(image)
         _check(image, raw_mode)
-        notes = _frames(image) if whole else []
+        notes = _losses(image) if whole else []
         kind = image.format or ""
         if raw_mode == DEEP_GREY_ALPHA:
             _set_raw_mode(image, "RGBA")
@@ -186,29 +196,43 @@ def _check(image: Image.Image, raw_mode: str) -> None:
     """Refuse pixels without a defined reading.
 
     Raises:
-        ValueError: says what they are and what to do.
+        UndefinedPixels: says what they are and what to do.
     """
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bit per channel")
+        raise UndefinedPixels("floating-point pixels have no known range; save it with 8 or 16 bit per channel")
     if image.mode == "I" and image.format not in WIDE_16_BIT_FORMATS:
-        raise ValueError("32-bit or signed integers have no known range; save it with 8 or 16 bit per channel")
+        raise UndefinedPixels("32-bit or signed integers have no known range; save it with 8 or 16 bit per channel")
     if image.mode in ("LAB", "HSV"):
-        raise ValueError(f"its colours are {image.mode}; save it as RGB")
+        raise UndefinedPixels(f"its colours are {image.mode}; save it as RGB")
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     bits = image.tag_v2.get(TIFF_BITS, (1,))
+    if image.tag_v2.get(TIFF_SAMPLES, 1) > MOST_CHANNELS:
+        raise UndefinedPixels(
+            f"it has {image.tag_v2[TIFF_SAMPLES]} channels; save it as grey or RGB, with or without alpha"
+        )
     if max(bits) not in (1, 2, 4, 8, 16):
-        raise ValueError(f"it has {max(bits)} bits per channel; save it with 8 or 16")
+        raise UndefinedPixels(f"it has {max(bits)} bits per channel; save it with 8 or 16")
     if max(bits) == 16 and image.mode != "CMYK":
         if image.tag_v2.get(TIFF_PLANES) == TIFF_SEPARATE_PLANES and len(bits) > 1:
-            raise ValueError("its 16-bit channels lie in separate planes; save it with interleaved channels")
+            raise UndefinedPixels("its 16-bit channels lie in separate planes; save it with interleaved channels")
         if raw_mode.startswith(PREMULTIPLIED_16_BIT):
-            raise ValueError("its 16-bit colours are multiplied with alpha; save it with unassociated alpha")
+            raise UndefinedPixels("its 16-bit colours are multiplied with alpha; save it with unassociated alpha")
 
 
-def _frames(image: Image.Image) -> list[str]:
+def _losses(image: ImageFile.ImageFile) -> list[str]:
+    """What of an opened file is not even read."""
+    losses = []
     count = int(getattr(image, "n_frames", 1))
-    return [f"only the first of {count} frames is used"] if count > 1 else []
+    if count > 1:
+        losses.append(f"only the first of {count} frames is used")
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and TIFF_UNSPECIFIED in image.tag_v2.get(TIFF_EXTRA, ()):
+        losses.append("its last channel is left out, because the file does not say that it is alpha")
+    arguments = image.tile[0].args if image.tile else None
+    maximum = arguments[-1] if image.format == "PPM" and isinstance(arguments, tuple) else 0
+    if image.mode == "RGB" and isinstance(maximum, int) and maximum > np.iinfo(np.uint8).max:
+        losses.append("its colours are read at 8 bit")
+    return losses
 
 
 def _lower_bytes(path: Path, raw_mode: str) -> np.ndarray:
@@ -226,7 +250,7 @@ def _joined(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
 def _deep_grey(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > MAX_16_BIT:
-        raise ValueError("its integer values exceed 16 bit; save it with 8 or 16 bit per channel")
+        raise UndefinedPixels("its integer values exceed 16 bit; save it with 8 or 16 bit per channel")
     values = values.astype(np.uint16)[..., None]
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return MAX_16_BIT - values if image.tag_v2.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO else values
@@ -237,8 +261,8 @@ def _with_key(values: np.ndarray, key: Any) -> np.ndarray:
     """``values`` [H, W, 1 or 3] with an alpha of 0 where they are the one transparent colour ``key``."""
     if not isinstance(key, (int, tuple)):
         return values
-    opaque = (values != np.asarray(key, dtype=values.dtype)).any(axis=2, keepdims=True)
-    return np.concatenate([values, opaque * np.iinfo(values.dtype).max], axis=2, dtype=values.dtype)
+    opaque = (values != np.asarray(key)).any(axis=2, keepdims=True)
+    return np.concatenate([values, opaque.astype(values.dtype) * values.dtype.type(np.iinfo(values.dtype).max)], axis=2)
 
 
 def _eight_bit(image: Image.Image, raw_mode: str, key: Any, notes: list[str]) -> Image.Image:

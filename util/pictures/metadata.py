@@ -31,6 +31,8 @@ PNG_RAW_EXIF = "Raw profile type exif"
 KEPT_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 318, 319, 33432, 33723, 34377, 36867)
 TIFF_EXIF, TIFF_GPS, TIFF_COMPRESSION = 34665, 34853, 259
 TIFF_UNCOMPRESSED = 1
+TIFF_DESCRIPTION = 270
+LAYOUT_DESCRIPTIONS = ('{"shape"', "ImageJ=", "<?xml")  # programs' notes of how the file is laid out
 
 SHORTEST_ICC = 128  # bytes of a profile's header
 ICC_SPACE = slice(16, 20)  # where it names the colour space of the pixels
@@ -154,6 +156,8 @@ def png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
 
 def _tiff_tags(image: TiffImagePlugin.TiffImageFile) -> dict[int, Any]:
     tags = {tag: image.tag_v2[tag] for tag in KEPT_TAGS if tag in image.tag_v2}
+    if str(tags.get(TIFF_DESCRIPTION, "")).startswith(LAYOUT_DESCRIPTIONS):
+        del tags[TIFF_DESCRIPTION]
     exif = image.getexif()
     for pointer in (TIFF_EXIF, TIFF_GPS):
         if directory := dict(exif.get_ifd(pointer)):
