@@ -26,6 +26,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 from data.preparation import LAYOUTS, Prepared, Request, Share, prepare
 from data.preparation.layouts import FolderPairs, Layout, Rain800
 from util.errors import UserError, entry_point
+from util.suggest import did_you_mean
 
 OWN_FLAGS = {"test": "folder-pairs", "rainy_suffix": "folder-pairs", "clean_suffix": "folder-pairs",
              "rainy_half": "rain800"}  # fmt: skip
@@ -35,7 +36,7 @@ OWN_FLAGS = {"test": "folder-pairs", "rainy_suffix": "folder-pairs", "clean_suff
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=LAYOUTS, help="which data set the source is")
+    parser.add_argument("dataset", help=f"which data set the source is: {', '.join(LAYOUTS)}")
     parser.add_argument("--source", type=Path, nargs="+", required=True, help="archives, folders and list files")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, for --dataroot")
     parser.add_argument("--val", help="validation pairs (valA, valB) from training scenes: a number or a fraction")
@@ -53,8 +54,13 @@ def create_layout(args: argparse.Namespace) -> Layout:
     """The chosen layout with its own flags.
 
     Raises:
-        UserError: a flag of another data set was given.
+        UserError: there is no such data set, or a flag of another one was given.
     """
+    if args.dataset not in LAYOUTS:
+        raise UserError(
+            f"dataset {args.dataset}: is not known{did_you_mean(args.dataset, LAYOUTS)}; "
+            f"choose from {', '.join(LAYOUTS)}."
+        )
     for flag, owner in OWN_FLAGS.items():
         if getattr(args, flag) is not None and args.dataset != owner:
             raise UserError(f"--{flag}: is for {owner} only; leave it out for {args.dataset}.")

@@ -276,6 +276,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["rain100l", "--rainy_half", "left"], "--rainy_half: is for rain800 only"),
         (["rain100l", "--full"], "--full: rain100l is always used whole"),
         (["rain100l", "--val", "1.5"], "--val 1.5"),
+        (["rain10l"], "dataset rain10l: is not known (did you mean 'rain100l'?)"),
         (["rain100l"], "nothing of Rain100L is there"),
     ],
 )

@@ -151,7 +151,8 @@ def _find(
 ) -> Found:
     """The pairs of the sources, or a sentence about what is wrong with them."""
     flag = "--source " + " ".join(str(source.path) for source in sources)
-    if not layout.recognises(members):
+    recognised = layout.recognises(members)
+    if not recognised:
         other = next((key for key, kind in LAYOUTS.items() if key != name and kind().recognises(members)), None)
         if other is not None and other != "folder-pairs":
             raise UserError(
@@ -167,17 +168,17 @@ def _find(
     empty = [str(p.member) for pair in found.pairs() for p in (pair.rainy, pair.clean) if p.member.size == 0]
     if empty:
         raise UserError(f"{flag}: {len(empty)} file(s) are empty ({some(empty)}); the source is damaged, get it again.")
-    if not found.train and not found.test:
+    usable = bool(found.train or found.test)
+    if not usable and not (recognised and found.problems):
         what = "; ".join(found.problems) or "no file has a name of that data set"
         holds = (
             f"it holds {len(members)} file(s), such as {some(str(m) for m in members)}" if members else "it is empty"
         )
         raise UserError(f"{flag}: nothing of {layout.title} is there: {what}; {holds}.")
-    if found.problems and not allow_incomplete:
-        raise UserError(
-            f"{flag}: is not a complete {layout.title}: {'; '.join(found.problems)}; "
-            "get what is missing, or pass --allow_incomplete to use what is there."
-        )
+    if found.problems and not (allow_incomplete and usable):
+        advice = ", or pass --allow_incomplete to use what is there" if usable else ""
+        what = "; ".join(found.problems)
+        raise UserError(f"{flag}: is not a complete {layout.title}: {what}; get what is missing{advice}.")
     return found
 
 
