@@ -12,7 +12,7 @@ from util.errors import UserError
 from util.images import safe_child
 from util.suggest import did_you_mean
 
-VIDEO_EXTENSIONS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+VIDEO_EXTENSIONS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 FILESYSTEM_ROOT_NAME = "files"
 NO_SIZE: Size = (0, 0)
 

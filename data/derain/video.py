@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -32,6 +31,9 @@ CODECS = {".webm": "libvpx-vp9"}
 USUAL_CODEC = "libx264"
 QUALITY = {"libx264": {"crf": "16", "preset": "medium"}, "libvpx-vp9": {"crf": "20", "b": "0", "row-mt": "1"}}
 """Constant quality, nearly without visible loss."""
+
+WITHOUT_TIMES = (".avi",)  # containers that hold no times of frames but only their order and rate
+IN_ORDER = {"bf": "0"}
 
 COLOUR_TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 
@@ -69,14 +71,12 @@ def derain_video(
     """
     av = import_av()
     unfinished = job.target.with_name(f".{secrets.token_hex(8)}{job.target.suffix}")
-    with ExitStack() as stack:
-        source = stack.enter_context(_opened(av, job.source))
+    with _opened(av, job.source) as source:
         try:
+            size = _first_frame(av, job.source).shape[:2]
             job.target.parent.mkdir(parents=True, exist_ok=True)
             with av.open(str(unfinished), "w") as container:
-                _Conversion(source, _Sink(av, container, source, job.target.suffix.lower()), network, report).run(
-                    show, progress
-                )
+                _Conversion(source, _Sink(av, container, source, size), network, report).run(show, progress)
             unfinished.replace(job.target)
         except av.FFmpegError as error:
             reason = error.strerror or type(error).__name__
@@ -113,6 +113,18 @@ def _opened(av: Any, path: Path) -> Any:
         source.close()
         raise UserError(f"'{path}' holds no pictures, only sound; give a video.")
     return source
+
+
+def _first_frame(av: Any, path: Path) -> np.ndarray:
+    with _opened(av, path) as source:
+        for frame in source.decode(source.streams.video[0]):
+            return _pixels(frame)
+    raise UserError(f"'{path}' holds not a single frame; repair or convert it.")
+
+
+def _pixels(frame: Any) -> np.ndarray:
+    """[H, W, 3] uint8, upright."""
+    return upright(frame.to_ndarray(format="rgb24"), frame.rotation)
 
 
 def _count(video: Any) -> int | None:
@@ -158,7 +170,7 @@ class _Conversion:
                     yield Piece(packet)
                 continue
             for frame in packet.decode():
-                yield Piece(frame, upright(frame.to_ndarray(format="rgb24"), frame.rotation))
+                yield Piece(frame, _pixels(frame))
 
     def _batches(self, pieces: Iterable[Piece | None]) -> Iterator[list[Piece]]:
         """As many frames as the network takes at once, with the sound between them."""
@@ -204,13 +216,20 @@ def upright(pixels: np.ndarray, rotation: int) -> np.ndarray:
 class _Sink:
     """The video that is written: frames encoded anew, sound as it comes."""
 
-    def __init__(self, av: Any, container: Any, source: Any, suffix: str) -> None:
+    def __init__(self, av: Any, container: Any, source: Any, size: tuple[int, int]) -> None:
+        """``size`` is the frames' height and width, which must be known before anything is written."""
         self._av, self._container = av, container
+        suffix = Path(container.name).suffix.lower()
         video = source.streams.video[0]
-        self._codec = CODECS.get(suffix, USUAL_CODEC)
         rate = video.average_rate or video.guessed_rate or DEFAULT_RATE
-        self._video = container.add_stream(self._codec, rate=rate, options=dict(QUALITY[self._codec]))
-        self._video.codec_context.time_base = video.time_base
+        in_order = IN_ORDER if suffix in WITHOUT_TIMES else {}
+        codec = CODECS.get(suffix, USUAL_CODEC)
+        self._video = container.add_stream(codec, rate=rate, options={**QUALITY[codec], **in_order})
+        self._video.height, self._video.width = size
+        self._video.pix_fmt = "yuv420p" if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
+        self._counted = 1 / rate if in_order else None
+        self._frames = 0
+        self._video.codec_context.time_base = self._counted or video.time_base
         for tag in COLOUR_TAGS:
             setattr(self._video.codec_context, tag, getattr(video.codec_context, tag))
         container.metadata.update(source.metadata)
@@ -219,14 +238,14 @@ class _Sink:
     def encode(self, pixels: np.ndarray, origin: Any) -> None:
         """Add a frame with the time and the colour space of ``origin``, the frame that it was made from."""
         stream = self._video
-        if not stream.codec_context.is_open:
-            stream.height, stream.width = pixels.shape[:2]
-            even = stream.height % 2 == 0 and stream.width % 2 == 0
-            stream.pix_fmt = "yuv420p" if even else "yuv444p"
         frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
             format=stream.pix_fmt, dst_colorspace=origin.colorspace, dst_color_range=origin.color_range
         )
-        frame.pts, frame.time_base = origin.pts, origin.time_base
+        if self._counted is None:
+            frame.pts, frame.time_base = origin.pts, origin.time_base
+        else:
+            frame.pts, frame.time_base = self._frames, self._counted
+        self._frames += 1
         self._container.mux(stream.encode(frame))
 
     def copy(self, packet: Any) -> None:
