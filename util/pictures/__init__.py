@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from util.pictures.decoding import MODES, Size, picture_size, read_eight_bit, read_picture
 from util.pictures.encoding import write_picture
-from util.pictures.picture import SUFFIXES, Metadata, Picture, UnreadablePicture
+from util.pictures.picture import SUFFIXES, Metadata, Picture
+from util.pictures.refusals import UnreadablePicture
 
 __all__ = [
     "MODES",

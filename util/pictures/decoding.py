@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
 
 from util.pictures.metadata import QUARTER_TURNS, fitting_icc, read_metadata
-from util.pictures.picture import ALPHA_FORMATS, SUFFIXES, Metadata, Picture, UnreadablePicture
+from util.pictures.picture import ALPHA_FORMATS, SUFFIXES, Metadata, Picture
+from util.pictures.refusals import UndefinedPixels, guarded
 from util.pixels import to_eight_bit
 
-T = TypeVar("T")
 Size = tuple[int, int]
 """Width and height in pixels, in Pillow's order."""
 
@@ -43,13 +42,8 @@ TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLES, TIFF_PLANES, TIFF_EXTRA = 258, 262, 2
 TIFF_UNSPECIFIED = 0  # an extra channel that is no alpha
 MOST_CHANNELS = 4
 TIFF_WHITE_IS_ZERO, TIFF_SEPARATE_PLANES = 0, 2
-MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"BM": "BMP"}
 PALETTE_MODES = ("P", "PA")
 PLAIN_MODES = {"1": "L", "RGBX": "RGB", "YCbCr": "RGB", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
-
-
-class UndefinedPixels(ValueError):
-    """A sound file whose values have no defined reading."""
 
 
 class _Raster(NamedTuple):
@@ -68,7 +62,7 @@ def read_picture(path: Path) -> Picture:
         UnreadablePicture: missing, empty, truncated, no image, more pixels than Pillow accepts as safe, or
             values without a known range (floating point, 32-bit integers).
     """
-    raster = _guarded(path, lambda: _decode(path, whole=True))
+    raster = guarded(path, lambda: _decode(path, whole=True))
     values = np.asarray(raster.pixels)
     values = values[..., None] if values.ndim == 2 else values
     has_alpha = values.shape[2] % 2 == 0
@@ -92,7 +86,7 @@ def read_eight_bit(path: Path, channels: int = 3) -> Image.Image:
     Raises:
         UnreadablePicture: as for :func:`read_picture`.
     """
-    pixels = _guarded(path, lambda: _decode(path, whole=False)).pixels
+    pixels = guarded(path, lambda: _decode(path, whole=False)).pixels
     if isinstance(pixels, np.ndarray):
         colours = to_eight_bit(pixels[..., :-1] if pixels.shape[2] % 2 == 0 else pixels)
         pixels = Image.fromarray(np.ascontiguousarray(colours[..., 0] if colours.shape[2] == 1 else colours))
@@ -105,7 +99,7 @@ def picture_size(path: Path) -> Size:
     Raises:
         UnreadablePicture: the file cannot be opened as an image.
     """
-    return _guarded(path, lambda: _header_size(path))
+    return guarded(path, lambda: _header_size(path))
 
 
 def _header_size(path: Path) -> Size:
@@ -120,36 +114,6 @@ def _header_size(path: Path) -> Size:
         return (height, width) if turned else (width, height)
 
 
-def _guarded(path: Path, read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
-        raise UnreadablePicture(path, _reason(path, error)) from error
-
-
-def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return "it has more pixels than Pillow accepts as safe; cut it into smaller images"
-    if isinstance(error, MemoryError):
-        return "it does not fit into memory"
-    if isinstance(error, UnidentifiedImageError):
-        with path.open("rb") as file:
-            start = file.read(4)
-        if not start:
-            return "the file is empty"
-        kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
-        if kind == "TIFF":
-            return "the TIFF file is damaged or of an unsupported kind; save it as grey or RGB of 8 or 16 bit integers"
-        if kind:
-            return f"the {kind} file is damaged, or of a kind that Pillow does not read"
-        return "its content is no known image format"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    if isinstance(error, UndefinedPixels):
-        return str(error)
-    return f"it is damaged: {str(error).rstrip('.') or type(error).__name__}"
-
-
 def _decode(path: Path, *, whole: bool) -> _Raster:
     """Decode one file; only with ``whole`` are metadata and transparency looked at."""
     with Image.open(path) as image:
@@ -159,8 +123,10 @@ def _decode(path: Path, *, whole: bool) -> _Raster:
         kind = image.format or ""
         if raw_mode == DEEP_GREY_ALPHA:
             _set_raw_mode(image, "RGBA")
+        # Newer Pillows turn a TIFF upright while they decode it; a PNG's EXIF may come after its pixels.
+        before = _orientation(image) if image.format == "TIFF" else 1
         image.load()
-        metadata = read_metadata(image, path) if whole else Metadata()
+        metadata = read_metadata(image, path, max(before, _orientation(image))) if whole else Metadata()
         ImageOps.exif_transpose(image, in_place=True)
         key = image.info.get("transparency") if whole else None
         pixels: Image.Image | np.ndarray
@@ -174,6 +140,10 @@ def _decode(path: Path, *, whole: bool) -> _Raster:
         else:
             pixels = _eight_bit(image, raw_mode, key, notes)
         return _Raster(pixels, metadata, kind, notes)
+
+
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(ExifTags.Base.Orientation) or 1)
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from util.pictures.picture import Metadata
 
@@ -28,7 +28,7 @@ XMP_KEYWORD = b"XML:com.adobe.xmp"
 PNG_RAW_EXIF = "Raw profile type exif"
 
 # Of a TIFF's own tags those that describe the photograph, not the layout of the file.
-KEPT_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 318, 319, 33432, 33723, 34377, 36867)
+KEPT_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 318, 319, 33432)
 TIFF_EXIF, TIFF_GPS, TIFF_COMPRESSION = 34665, 34853, 259
 TIFF_UNCOMPRESSED = 1
 TIFF_DESCRIPTION = 270
@@ -42,24 +42,24 @@ LOSSY_WEBP_QUALITY = 90  # a WebP file does not tell with what quality it was wr
 FULL_COLOUR = 0  # Pillow's number for JPEG without chroma subsampling
 
 
-def read_metadata(image: Image.Image, path: Path) -> Metadata:
-    """The metadata of an opened and decoded image, before it is turned upright.
+def read_metadata(image: Image.Image, path: Path, orientation: int) -> Metadata:
+    """The metadata of an opened and decoded image, before it is turned upright from EXIF's ``orientation``.
 
     What is broken in itself (EXIF that ends too early, a profile that is no profile) is left out.
     """
     info = image.info
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    quarter_turn = orientation in QUARTER_TURNS
     exif = info.get("exif")
     chunks = png_chunks(path) if image.format == "PNG" else ()
     if not isinstance(exif, bytes):
         exif = _raw_profile_exif(info) if image.format == "PNG" else None
     return Metadata(
-        exif=upright_exif(exif, quarter_turn=orientation in QUARTER_TURNS) if exif else None,
+        exif=upright_exif(exif, quarter_turn=quarter_turn) if exif else None,
         icc=info["icc_profile"] if isinstance(info.get("icc_profile"), bytes) else None,
         xmp=_xmp(info),
         dpi=None if image.format == "PNG" else _dpi(info),  # a PNG's is in its chunks
         chunks=tuple(chunks),
-        tags=_tiff_tags(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else {},
+        tags=_tiff_tags(image, quarter_turn=quarter_turn) if isinstance(image, TiffImagePlugin.TiffImageFile) else {},
         encoding=_encoding(image, path),
     )
 
@@ -154,14 +154,17 @@ def png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
                 yield kind, data
 
 
-def _tiff_tags(image: TiffImagePlugin.TiffImageFile) -> dict[int, Any]:
-    tags = {tag: image.tag_v2[tag] for tag in KEPT_TAGS if tag in image.tag_v2}
+def _tiff_tags(image: TiffImagePlugin.TiffImageFile, *, quarter_turn: bool) -> dict[int, Any]:
+    tags: dict[int, Any] = {tag: image.tag_v2[tag] for tag in KEPT_TAGS if tag in image.tag_v2}
     if str(tags.get(TIFF_DESCRIPTION, "")).startswith(LAYOUT_DESCRIPTIONS):
         del tags[TIFF_DESCRIPTION]
     exif = image.getexif()
     for pointer in (TIFF_EXIF, TIFF_GPS):
         if directory := dict(exif.get_ifd(pointer)):
             tags[pointer] = directory
+    directory = tags.get(TIFF_EXIF, {})
+    if quarter_turn and EXIF_WIDTH in directory and EXIF_HEIGHT in directory:
+        directory[EXIF_WIDTH], directory[EXIF_HEIGHT] = directory[EXIF_HEIGHT], directory[EXIF_WIDTH]
     return tags
 
 

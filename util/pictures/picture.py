@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
-from util.errors import UserError
 from util.pixels import COLOUR_CHANNELS, from_tensor, luma, to_eight_bit, to_tensor
 
 SUFFIXES = {
@@ -31,19 +29,6 @@ ALPHA_FORMATS = ("PNG", "TIFF", "WEBP")
 """Formats that hold alpha."""
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
-
-
-class UnreadablePicture(UserError):
-    """A file that is no image, a broken one, or one whose pixels have no defined reading."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        """``reason`` says in a few words what is wrong with the file."""
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
-
-    def __str__(self) -> str:
-        """The sentence for the user."""
-        return f"'{self.path}' cannot be read as an image ({self.reason}); repair, convert or remove it."
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,9 @@ def _add(directory: TiffImagePlugin.ImageFileDirectory_v2, tag: int, value: Any)
         for target in (trial, directory):
             if isinstance(value, Mapping):
                 target.tagtype[tag] = TiffTags.LONG
+            if isinstance(value, str):  # Pillow reads text as Latin-1, whatever it is, but would write ASCII
+                target.tagtype[tag] = TiffTags.ASCII
+                value = value.encode("latin-1", errors="replace")
             target[tag] = value
             if target is trial:
                 trial.tobytes()

@@ -1,0 +1,63 @@
+"""Why a file cannot be read, in words for whoever has to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image, UnidentifiedImageError
+
+from util.errors import UserError
+
+T = TypeVar("T")
+
+MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"BM": "BMP"}
+
+
+class UnreadablePicture(UserError):
+    """A file that is no image, a broken one, or one whose pixels have no defined reading."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        """``reason`` says in a few words what is wrong with the file."""
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        """The sentence for the user."""
+        return f"'{self.path}' cannot be read as an image ({self.reason}); repair, convert or remove it."
+
+
+class UndefinedPixels(ValueError):
+    """A sound file whose values have no defined reading."""
+
+
+def guarded(path: Path, read: Callable[[], T]) -> T:
+    """Return ``read()``; whatever it raises becomes an :class:`UnreadablePicture` that says why."""
+    try:
+        return read()
+    except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
+        raise UnreadablePicture(path, _reason(path, error)) from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has more pixels than Pillow accepts as safe; cut it into smaller images"
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    if isinstance(error, UnidentifiedImageError):
+        with path.open("rb") as file:
+            start = file.read(4)
+        if not start:
+            return "the file is empty"
+        kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+        if kind == "TIFF":
+            return "the TIFF file is damaged or of an unsupported kind; save it as grey or RGB of 8 or 16 bit integers"
+        if kind:
+            return f"the {kind} file is damaged, or of a kind that Pillow does not read"
+        return "its content is no known image format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if isinstance(error, UndefinedPixels):
+        return str(error)
+    return f"it is damaged: {str(error).rstrip('.') or type(error).__name__}"
