@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from util.pages.html import new_document
 
 STYLES = ("base.css", "result.css")
 MISSING = "–"
+TEXT_WIDTH = 100  # characters of a caption's line on a console
 TEXT_STYLE = "white-space: normal; max-width: 96ch; font-weight: 400"  # a caption is text, not a line of the table
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -149,6 +151,20 @@ def as_latex(table: Table) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def as_text(table: Table) -> str:
+    """For consoles: aligned columns, the caption below, wrapped. Remarks are left to the files."""
+    lines = [["", *(column.heading for column in table.columns)]]
+    lines += [[row.label, *table.cells(row)] for row in table.rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    text = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
+    return "\n".join([*text, "", *textwrap.wrap(table.caption, TEXT_WIDTH)])
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *rest = zip(line, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
 
 
 def as_html(table: Table) -> str:

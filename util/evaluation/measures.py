@@ -71,8 +71,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             Measure(
                 "brisque",
                 "BRISQUE",
-                "quality predicted from the statistics of distorted photographs, without ground truth; "
-                "lower is better",
+                "quality predicted from the statistics of distorted photographs, without ground truth; lower is better",
                 higher_is_better=False,
                 needs_target=False,
                 extra="piq",
@@ -93,9 +92,10 @@ def choose_measures(names: Sequence[str] | None, protocol: Protocol, *, has_targ
         UserError: an unknown name, one twice, or one that needs ground truth where there is none.
     """
     if names is None and not has_target:
+        alone = ",".join(key for key, measure in MEASURES.items() if not measure.needs_target)
         raise UserError(
             "--gt: not given, so there is nothing to compare with; give it, or choose metrics that need no ground "
-            f"truth, such as --metrics {','.join(key for key, measure in MEASURES.items() if not measure.needs_target)}."
+            f"truth: --metrics {alone}."
         )
     chosen = list(names) if names is not None else [key for key in USUAL if protocol.luma or key != "psnr_rgb"]
     if not chosen:
@@ -119,9 +119,7 @@ def _check(name: str, has_target: bool) -> None:
 class Scorer:
     """Computes chosen metrics of an image. ``facts`` says what its learned ones were computed with."""
 
-    def __init__(
-        self, measures: Sequence[Measure], protocol: Protocol, *, lpips_weights: Path | None = None
-    ) -> None:
+    def __init__(self, measures: Sequence[Measure], protocol: Protocol, *, lpips_weights: Path | None = None) -> None:
         """Loads what the metrics need.
 
         Raises:

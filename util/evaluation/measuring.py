@@ -71,12 +71,15 @@ def _measure_item(item: Item, scorer: Scorer) -> Scored:
                 f"{item.images[label]}: is {size_of(image)} pixels, but {role} {reference} is {size_of(expected)}; "
                 "bring both to one size."
             )
-    return {label: _measure_image(image, target, scorer) for label, image in images.items()}
+    return {label: _measure_image(item.images[label], image, target, scorer) for label, image in images.items()}
 
 
-def _measure_image(image: np.ndarray, target: np.ndarray | None, scorer: Scorer) -> Measured:
+def _measure_image(path: Path, image: np.ndarray, target: np.ndarray | None, scorer: Scorer) -> Measured:
     fitted = scorer.protocol.fit(image)
-    return Measured(scorer(fitted, target), "" if fitted is image else size_of(image))
+    try:
+        return Measured(scorer(fitted, target), "" if fitted is image else size_of(image))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; leave it out.") from error
 
 
 def _check_smallest(path: Path, image: np.ndarray, scorer: Scorer) -> None:

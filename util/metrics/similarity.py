@@ -92,8 +92,13 @@ def box_mean(plane: np.ndarray, factor: int) -> np.ndarray:
     before = (factor + 1) // 2 - 1
     padded = np.pad(plane, [(before, factor - 1 - before)] * 2, mode="symmetric")
     height, width = plane.shape
-    columns = sum(padded[:, shift : shift + width] for shift in range(factor))
-    return sum(columns[shift : shift + height] for shift in range(factor)) / factor**2
+    columns = np.zeros((len(padded), width))
+    for shift in range(factor):
+        columns += padded[:, shift : shift + width]
+    total = np.zeros((height, width))
+    for shift in range(factor):
+        total += columns[shift : shift + height]
+    return total / factor**2
 
 
 def _mean_over_strips(of_strip: Callable[[int, int], float], shape: tuple[int, ...], window: int) -> float:
