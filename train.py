@@ -18,6 +18,7 @@ from data import create_training_loader, create_validation_dataset
 from models import Model, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_train, save_options
+from options.facts import option_facts
 from util.engine.checkpoint import load_nets
 from util.engine.device import choose_device, choose_precision
 from util.engine.run_folder import LATEST, RunFolder
@@ -26,9 +27,11 @@ from util.engine.state import Position, TrainingState
 from util.engine.stepper import Stepper
 from util.engine.training import Frequencies, Training
 from util.engine.validation import DEFAULT_EVERY, Validation, Validator
+from util.environment import describe_environment
 from util.errors import EXIT_INTERRUPTED, UserError, entry_point
 from util.logs import set_up_logging
 from util.pages.labels import headings
+from util.pages.run_facts import RunFacts
 from util.trackers.audience import VisdomServer, gather_audience
 
 logger = logging.getLogger("train")
@@ -66,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         words={**headings(opt.direction), **model.headings},
         web_page=not opt.no_html,
         visdom=visdom_server(opt),
+        facts=RunFacts(opt.command, option_facts(opt), describe_environment(device)),
     )
     try:
         finished = Training(state, loader, run, audience, frequencies(opt), validation).run()

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import math
+import platform
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from options import parse_train
+from options.facts import option_facts
+from util.environment import describe_environment, git_commit
 from util.errors import UserError
-from util.pages.curves import curve_figure
+from util.pages.run_facts import OptionFact, RunFacts
 from util.trackers.loss_files import LossFiles
 from util.trackers.tracker import Progress
 from util.trackers.web_page import WebPage
 
 
 class Page(HTMLParser):
-    """Collects start tags, addresses of images and text."""
+    """Collects start tags and text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.names: list[str] = []
-        self.sources: list[str] = []
         self.text = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.append(tag)
-        self.sources += [value or "" for name, value in attrs if tag == "img" and name == "src"]
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -45,8 +50,15 @@ def picture(value: int, channels: int = 3) -> np.ndarray:
     return np.full((4, 6, channels), value, dtype=np.uint8)
 
 
-def read(web_page: WebPage) -> Page:
-    return Page(web_page.page.read_text(encoding="utf-8"))
+def data_of(folder: Path) -> dict[str, Any]:
+    """What the page's script is told."""
+    script = (folder / "web" / "data.js").read_text(encoding="utf-8")
+    return dict(json.loads(script.removeprefix("trainingData(").rstrip().removesuffix(");")))
+
+
+def sources(folder: Path) -> list[Path]:
+    pictures = [picture for moment in data_of(folder)["moments"] for picture in moment["pictures"].values()]
+    return [folder / "web" / picture["path"] for picture in pictures]
 
 
 def moments(folder: Path) -> list[int]:
@@ -54,32 +66,31 @@ def moments(folder: Path) -> list[int]:
     return [moment["total_images"] for moment in data["moments"]]
 
 
-def test_pictures_are_saved_as_they_are_and_shown_with_words(tmp_path: Path) -> None:
+def test_pictures_are_saved_as_they_are_and_named_in_words(tmp_path: Path) -> None:
     page = WebPage(tmp_path, "run", None)
     page.images(progress_at(50), {"real_A": picture(7), "fake_B": picture(9, channels=1)})
-    shown = read(page)
-    pixels = [np.asarray(Image.open(tmp_path / "web" / unquote(source))) for source in shown.sources]
+    pixels = [np.asarray(Image.open(path)) for path in sources(tmp_path)]
     np.testing.assert_array_equal(pixels[0], picture(7))
     np.testing.assert_array_equal(pixels[1], picture(9)[:, :, 0])
-    assert "rainy input real_A" in shown.text and "derained fake_B" in shown.text
+    assert data_of(tmp_path)["words"] == {"real_A": "rainy input", "fake_B": "derained"}
 
 
 def test_words_of_the_caller_are_used_and_a_label_without_words_stands_alone(tmp_path: Path) -> None:
     page = WebPage(tmp_path, "run", None, words={"fake_B": "ohne Regen"})
     page.images(progress_at(50), {"fake_B": picture(1), "mine": picture(2)})
-    text = read(page).text
-    assert "ohne Regen fake_B" in text and "mine" in text
+    data = data_of(tmp_path)
+    assert data["words"] == {"fake_B": "ohne Regen"}
+    assert list(data["moments"][0]["pictures"]) == ["fake_B", "mine"]
 
 
-def test_newest_pictures_come_first_and_old_files_are_not_written_again(tmp_path: Path) -> None:
+def test_old_files_are_not_written_again(tmp_path: Path) -> None:
     page = WebPage(tmp_path, "run", None)
     page.images(progress_at(50), {"fake_B": picture(1)})
-    first = tmp_path / "web" / unquote(read(page).sources[0])
+    first = sources(tmp_path)[0]
     first.write_bytes(b"left alone")
     page.images(progress_at(150), {"fake_B": picture(2)})
-    sources = read(page).sources
-    assert len(sources) == 2
-    assert tmp_path / "web" / unquote(sources[1]) == first
+    page.close()
+    assert sources(tmp_path)[0] == first
     assert first.read_bytes() == b"left alone"
 
 
@@ -90,7 +101,7 @@ def test_resume_keeps_earlier_moments_and_drops_later_ones(tmp_path: Path) -> No
     page = WebPage(tmp_path, "run", 100)
     page.images(progress_at(200), {"fake_B": picture(200)})
     assert moments(tmp_path) == [50, 100, 200]
-    assert len(read(page).sources) == 3
+    assert len(sources(tmp_path)) == 3
 
 
 def test_a_new_run_starts_a_new_page(tmp_path: Path) -> None:
@@ -102,10 +113,10 @@ def test_a_new_run_starts_a_new_page(tmp_path: Path) -> None:
 def test_a_new_page_leaves_nothing_of_the_earlier_one_in_its_place(tmp_path: Path) -> None:
     earlier = WebPage(tmp_path, "run", None)
     earlier.images(progress_at(50), {"fake_B": picture(1)})
-    shown = read(earlier).sources
+    shown = [path.name for path in sources(tmp_path)]
     WebPage(tmp_path, "run", None).close()  # ends before its first pictures
     assert not (tmp_path / "web").exists()
-    assert all((tmp_path / "web.previous" / unquote(source)).is_file() for source in shown)
+    assert all((tmp_path / "web.previous" / "images" / name).is_file() for name in shown)
 
     again = WebPage(tmp_path, "run", 60)
     again.images(progress_at(70), {"fake_B": picture(2)})
@@ -133,33 +144,97 @@ def test_a_damaged_manifest_does_not_stop_a_resumed_run(tmp_path: Path, caplog: 
 
 def test_hostile_names_stay_text_and_inside_the_folder(tmp_path: Path) -> None:
     evil = "../</script><img src=x onerror=alert(1)>"
-    page = WebPage(tmp_path, evil, None)
+    facts = RunFacts(evil, (OptionFact("name", evil, "", evil, evil),), {evil: evil})
+    page = WebPage(tmp_path, evil, None, facts=facts)
     page.scalars(progress_at(10), {evil: 1.0})
     page.images(progress_at(10), {evil: picture(1)})
-    shown = read(page)
-    assert shown.names.count("img") == 1 and "script" not in shown.names
-    assert (tmp_path / "web" / unquote(shown.sources[0])).resolve().parent == (tmp_path / "web" / "images").resolve()
-    assert shown.text.count(evil) >= 3  # title, curve, picture
+    shown = Page(page.page.read_text(encoding="utf-8"))
+    assert "img" not in shown.names
+    assert shown.text.count(evil) >= 8  # title, heading, command, option, environment
+    assert sources(tmp_path)[0].resolve().parent == (tmp_path / "web" / "images").resolve()
+    assert next(iter(data_of(tmp_path)["losses"]["values"])) == evil
 
 
-def test_curves_of_a_resumed_run_go_on_from_the_file(tmp_path: Path) -> None:
+def test_curves_of_a_resumed_run_go_on_from_the_files(tmp_path: Path) -> None:
     files = LossFiles(tmp_path, None)
     files.scalars(progress_at(50), {"G": 8.0})
+    files.metrics(progress_at(50), {"psnr": 20.0})
     files.close()
     page = WebPage(tmp_path, "run", 50)
     page.scalars(progress_at(100), {"G": 2.0})
+    page.metrics(progress_at(100), {"psnr": 22.5})
     page.close()
-    shown = read(page)
-    assert "polyline" in shown.names
-    assert all(number in shown.text for number in ("8", "2", "epoch 0.5"))
+    data = data_of(tmp_path)
+    assert data["losses"]["positions"] == data["metrics"]["positions"] == [0.5, 1.0]
+    assert data["losses"]["values"]["G"] == [8, 2]
+    assert data["metrics"]["values"]["psnr"] == [20, 22.5]
+    assert data["about"]["psnr"] == {"heading": "PSNR (Y)", "unit": "dB", "higher": True, "digits": 2}
 
 
-def test_a_curve_spans_the_picture_and_breaks_where_values_are_missing() -> None:
-    values = np.array([1.0, 3.0, math.nan, 2.0, math.inf, 1.0])
-    html = str(curve_figure("G", np.arange(6.0), values))
-    lines = [part.split('"')[0] for part in html.split('points="')[1:]]
-    assert lines == ["0.0,86.0 60.0,4.0", "180.0,45.0", "300.0,86.0"]
+def test_what_is_not_finite_is_a_gap(tmp_path: Path) -> None:
+    page = WebPage(tmp_path, "run", None)
+    for total, value in ((10, 1.0), (20, math.nan), (30, math.inf), (40, 0.25)):
+        page.scalars(progress_at(total), {"G": value})
+    page.close()
+    assert data_of(tmp_path)["losses"]["values"]["G"] == [1, None, None, 0.25]
 
 
-def test_a_loss_that_was_never_finite_has_no_curve() -> None:
-    assert curve_figure("G", np.arange(2.0), np.array([math.nan, math.inf])) is None
+@pytest.mark.parametrize(("total", "state"), [(399, "stopped"), (400, "finished")])
+def test_the_state_tells_how_a_training_ended(tmp_path: Path, total: int, state: str) -> None:
+    page = WebPage(tmp_path, "run", None)
+    page.scalars(progress_at(total), {"G": 1.0})
+    assert data_of(tmp_path)["status"]["state"] == "running"
+    page.close()
+    assert data_of(tmp_path)["status"]["state"] == state
+
+
+def test_the_page_is_there_from_the_first_report_on_and_updates_are_rare(tmp_path: Path) -> None:
+    page = WebPage(tmp_path, "run", None)
+    page.scalars(progress_at(10), {"G": 1.0})
+    assert page.page.is_file()
+    for total in range(20, 100, 10):
+        page.scalars(progress_at(total), {"G": 1.0})
+    assert data_of(tmp_path)["status"]["total_images"] == 10
+    page.images(progress_at(100), {"fake_B": picture(1)})
+    assert data_of(tmp_path)["status"]["total_images"] == 100
+
+
+def test_options_that_differ_from_the_defaults_come_first(tmp_path: Path) -> None:
+    options = (OptionFact("lr", "0.1", "0.1", "training"), OptionFact("ngf", "32", "64", "networks", "channels"))
+    page = WebPage(tmp_path, "run", None, facts=RunFacts("python train.py", options, {"torch": "2.9"}))
+    page.scalars(progress_at(10), {"G": 1.0})
+    text = Page(page.page.read_text(encoding="utf-8")).text
+    assert text.index("--ngf") < text.index("--lr")
+    assert "32 instead of 64" in text and "instead of 0.1" not in text
+    assert "torch2.9" in text
+
+
+def test_the_facts_of_a_run_compare_with_its_models_defaults(tmp_path: Path) -> None:
+    opt = parse_train(["--dataroot", str(tmp_path), "--model", "cut", "--CUT_mode", "FastCUT", "--lr", "0.001"])
+    facts = {fact.name: fact for fact in option_facts(opt)}
+    assert facts["lr"].changed and facts["lr"].default == "0.0002"
+    assert facts["CUT_mode"].changed
+    assert not facts["lambda_NCE"].changed  # 10 is FastCUT's own
+    assert facts["lambda_NCE"].value == "10.0"
+    assert facts.keys() == vars(opt).keys() - {"config", "continue_train"}
+
+
+def test_the_environment_names_no_place_and_nobody() -> None:
+    facts = describe_environment(torch.device("cpu"))
+    assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
+    told = " ".join(facts.values())
+    for name in {getpass.getuser(), platform.node(), str(Path.home()), str(Path.cwd())} - {""}:
+        assert name not in told
+
+
+def test_a_commit_is_told_only_of_a_checkout(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) == ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "file").write_text("1", encoding="utf-8")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    whole = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert whole.startswith(git_commit(tmp_path)) and len(git_commit(tmp_path)) == 12
+    (tmp_path / "file").write_text("2", encoding="utf-8")
+    assert git_commit(tmp_path) == f"{whole[:12]}, with local changes"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -59,11 +58,26 @@ class Moment:
     total_images: int
     pictures: Mapping[str, Picture]
 
+    def to_json(self) -> str:
+        """The moment as one line of JSON."""
+        pictures = {
+            label: {"path": picture.path, "width": picture.width, "height": picture.height}
+            for label, picture in self.pictures.items()
+        }
+        return json.dumps(
+            {
+                "epoch": self.epoch,
+                "images_in_epoch": self.images_in_epoch,
+                "total_images": self.total_images,
+                "pictures": pictures,
+            }
+        )
 
-def save_moments(folder: Path, moments: list[Moment]) -> None:
-    """Write ``folder/manifest.json``."""
-    data = {"version": VERSION, "moments": [dataclasses.asdict(moment) for moment in moments]}
-    write_text_atomically(folder / MANIFEST_NAME, json.dumps(data, indent=1) + "\n")
+
+def save_moments(folder: Path, moments: Iterable[str]) -> None:
+    """Write ``folder/manifest.json`` from what :meth:`Moment.to_json` returned, oldest first."""
+    lines = ",\n".join(moments)
+    write_text_atomically(folder / MANIFEST_NAME, f'{{"version": {VERSION}, "moments": [\n{lines}\n]}}\n')
 
 
 def load_moments(folder: Path) -> list[Moment]:

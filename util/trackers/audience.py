@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from util.pages.run_facts import RunFacts
 from util.trackers.loss_files import LossFiles
 from util.trackers.tracker import TrackerGroup
 from util.trackers.visdom_client import VisdomServer, announce
@@ -30,14 +31,15 @@ def gather_audience(
     words: Mapping[str, str],
     web_page: bool,
     visdom: VisdomServer | None,
+    facts: RunFacts | None = None,
 ) -> Audience:
     """Everything that wants to hear of the training in ``folder``.
 
     ``resumed_at`` is the number of images after which a run goes on, None for a new one; ``words`` are headings
-    for the images' labels.
+    for the images' labels; ``facts`` are shown on the page.
     """
     files = LossFiles(folder, resumed_at)
-    pages = [WebPage(folder, title, resumed_at, words)] if web_page else []
+    pages = [WebPage(folder, title, resumed_at, words, facts)] if web_page else []
     live = []
     if visdom is not None:
         announce(visdom)

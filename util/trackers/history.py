@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from util.pages.training_data import Curves
 from util.trackers.loss_files import CSV_NAME, FIXED_COLUMNS, METRICS_COLUMNS, METRICS_NAME, read_losses, read_metrics
 from util.trackers.tracker import Progress, epoch_position
 
 LEARNING_RATE = "learning_rate"
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Numbers over epochs as P points.
-
-    ``positions`` has shape [P] and counts epochs (2.5 is the middle of epoch 3). ``values`` maps a name to the
-    mean over each point's reports, shape [P]; NaN where it was not reported or not finite.
-    """
-
-    positions: np.ndarray
-    values: Mapping[str, np.ndarray]
 
 
 class _Series:

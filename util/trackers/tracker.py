@@ -35,6 +35,11 @@ class Progress:
         """Epochs done so far as a real number: 2.5 is the middle of epoch 3."""
         return epoch_position(self.epoch, self.images_in_epoch, self.images_per_epoch)
 
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.epoch >= self.total_epochs and self.images_in_epoch >= self.images_per_epoch
+
 
 def epoch_position(epoch: int, images_in_epoch: int, images_per_epoch: int) -> float:
     """Epochs done as a real number, from the current ``epoch`` (from 1) and the images trained on within it."""

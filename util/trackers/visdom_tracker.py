@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from util.pages.labels import LABEL_WORDS
+from util.pages.training_data import Curves
 from util.pages.training_manifest import METRICS as KNOWN_METRICS
 from util.pages.training_manifest import metric_heading
-from util.trackers.history import LEARNING_RATE, Curves, RunHistory
+from util.trackers.history import LEARNING_RATE, RunHistory
 from util.trackers.tracker import Progress
 from util.trackers.visdom_client import VisdomServer, connect
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from util.files import cannot_write, write_text_atomically
 from util.images import save_png
 from util.pages.labels import LABEL_WORDS
+from util.pages.run_facts import RunFacts
+from util.pages.training_data import DATA_NAME, FINISHED, RUNNING, STOPPED, render_training_data
 from util.pages.training_manifest import Moment, Picture, load_moments, save_moments
-from util.pages.training_page import PAGE_NAME, render_moment, render_training_page
+from util.pages.training_page import PAGE_NAME, render_training_page
 from util.trackers.history import RunHistory
 from util.trackers.tracker import Progress
 
@@ -23,31 +28,42 @@ logger = logging.getLogger(__name__)
 WEB_FOLDER = "web"
 PREVIOUS_WEB_FOLDER = "web.previous"
 IMAGE_FOLDER = "images"
-POINTS = 400
+POINTS = 2000
+LEAST_SECONDS = 5.0  # between two updates
+LARGEST_SHARE = 0.005  # of the time that goes into updates between pictures
 
 
 class WebPage:
-    """Tracker that keeps ``folder/web/index.html``: loss curves and intermediate pictures, newest first.
+    """Tracker that keeps ``folder/web/index.html``: pictures over time, curves, options and environment.
 
-    Each picture is written once, as a PNG file of its own; every update only adds its moment's part to the page.
-    ``resumed_at`` is the total number of images at the checkpoint a run continues from, or None for a new run: a
-    resumed run keeps the moments up to there and draws its curves on from ``folder/losses.csv``. A new run starts a
-    new page and keeps one that it finds, with its pictures, in ``folder/web.previous``.
-    ``words`` maps technical labels to headings in words.
+    Each picture is written once, as a PNG file of its own. An update writes the small script that the page loads
+    its data from: with pictures at once, otherwise only as often as it costs next to nothing. ``resumed_at`` is the
+    total number of images at the checkpoint a run continues from, or None for a new run: a resumed run keeps the
+    moments up to there and draws its curves on from the CSV files in ``folder``. A new run starts a new page and keeps
+    one that it finds, with its pictures, in ``folder/web.previous``. ``words`` maps technical labels to headings in
+    words.
 
     Raises:
         UserError: an earlier page cannot be put aside.
     """
 
     def __init__(
-        self, folder: Path, title: str, resumed_at: int | None, words: Mapping[str, str] = LABEL_WORDS
+        self,
+        folder: Path,
+        title: str,
+        resumed_at: int | None,
+        words: Mapping[str, str] = LABEL_WORDS,
+        facts: RunFacts | None = None,
     ) -> None:
         self._web = folder / WEB_FOLDER
-        self._title, self._words = title, words
+        self._title, self._words, self._facts = title, words, facts or RunFacts()
+        self._start, self._started, self._resumed_at = secrets.token_hex(8), time.time(), resumed_at
         self._history = RunHistory(POINTS, None if resumed_at is None else folder)
-        self._moments: dict[int, Moment] = {}
-        self._parts: dict[int, str] = {}
-        self._status: tuple[str, ...] = ()
+        self._moments: dict[int, str] = {}
+        self._labels: set[str] = set()
+        self._progress: Progress | None = None
+        self._due = 0.0
+        self._is_written = False
         if resumed_at is None:
             _put_aside(self._web, folder / PREVIOUS_WEB_FOLDER)
             return
@@ -57,47 +73,82 @@ class WebPage:
 
     @property
     def page(self) -> Path:
-        """The page's path; it exists from the first pictures on."""
+        """The page's path; it exists from the first report on."""
         return self._web / PAGE_NAME
 
     def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
-        """Collect losses for the curves; they are drawn when the next pictures come, or at the end."""
+        """Collect losses for the curves."""
         self._history.add_losses(progress, values)
-        self._status = _status(progress)
+        self._update(progress)
 
     def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
         """Collect metrics for the curves."""
         self._history.add_metrics(progress, values)
+        self._update(progress)
 
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
-        """Save pictures (uint8 [H, W], [H, W, 1] or [H, W, 3]) and write the page anew."""
+        """Save pictures (uint8 [H, W], [H, W, 1] or [H, W, 3]) and update the page."""
         pictures = {label: self._save(progress, label, image) for label, image in images.items()}
         self._add(Moment(progress.epoch, progress.images_in_epoch, progress.total_images, pictures))
-        self._status = _status(progress)
-        self._write()
+        save_moments(self._web, self._in_order())
+        self._due = 0.0
+        self._update(progress)
 
     def close(self) -> None:
-        """Write the page with the last curves."""
-        if self._status:
-            self._write()
+        """Write the last curves, and whether the training is finished."""
+        if self._progress is not None:
+            self._write(self._progress, FINISHED if self._progress.is_end else STOPPED)
+
+    def _update(self, progress: Progress) -> None:
+        self._progress = progress
+        began = time.monotonic()
+        if began >= self._due:
+            self._write(progress, RUNNING)
+            now = time.monotonic()
+            self._due = now + max(LEAST_SECONDS, (now - began) / LARGEST_SHARE)
+
+    def _write(self, progress: Progress, state: str) -> None:
+        data = render_training_data(
+            self._status(progress, state),
+            self._history.losses(),
+            self._history.metrics(),
+            self._in_order(),
+            {label: self._words[label] for label in sorted(self._labels) if label in self._words},
+        )
+        write_text_atomically(self._web / DATA_NAME, data)
+        if not self._is_written:
+            write_text_atomically(self.page, render_training_page(self._title, self._facts, self._start))
+            self._is_written = True
+
+    def _status(self, progress: Progress, state: str) -> dict[str, Any]:
+        return {
+            "start": self._start,
+            "state": state,
+            "started": round(self._started),
+            "updated": round(time.time()),
+            "resumed_at": self._resumed_at,
+            "epoch": progress.epoch,
+            "total_epochs": progress.total_epochs,
+            "images_in_epoch": progress.images_in_epoch,
+            "images_per_epoch": progress.images_per_epoch,
+            "total_images": progress.total_images,
+            "learning_rate": progress.learning_rate,
+            "images_per_second": progress.images_per_second,
+            "data_wait": progress.data_wait,
+        }
+
+    def _in_order(self) -> list[str]:
+        return [self._moments[total] for total in sorted(self._moments)]
 
     def _add(self, moment: Moment) -> None:
-        self._moments[moment.total_images] = moment
-        self._parts[moment.total_images] = render_moment(moment, self._words)
+        self._moments[moment.total_images] = moment.to_json()
+        self._labels.update(moment.pictures)
 
     def _save(self, progress: Progress, label: str, image: np.ndarray) -> Picture:
         safe_label = re.sub(r"[^A-Za-z0-9_-]", "_", label)
         name = f"epoch{progress.epoch:03d}_{progress.total_images:08d}_{safe_label}.png"
         save_png(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image, self._web / IMAGE_FOLDER / name)
         return Picture(f"{IMAGE_FOLDER}/{name}", width=image.shape[1], height=image.shape[0])
-
-    def _write(self) -> None:
-        newest_first = sorted(self._moments, reverse=True)
-        save_moments(self._web, [self._moments[total] for total in reversed(newest_first)])
-        curves = self._history.losses()
-        parts = (self._parts[total] for total in newest_first)
-        html = render_training_page(self._title, self._status, parts, curves.positions, curves.values)
-        write_text_atomically(self.page, html)
 
     def _earlier_moments(self) -> list[Moment]:
         try:
@@ -117,13 +168,3 @@ def _put_aside(web: Path, previous: Path) -> None:
         web.replace(previous)
     except OSError as error:
         raise cannot_write(previous, error) from error
-
-
-def _status(progress: Progress) -> tuple[str, ...]:
-    return (
-        f"epoch {progress.epoch} of {progress.total_epochs}",
-        f"{progress.images_in_epoch:,} of {progress.images_per_epoch:,} images",
-        f"learning rate {progress.learning_rate:.3g}",
-        f"{progress.images_per_second:.3g} images/s",
-        f"data wait {progress.data_wait:.0%}",
-    )
