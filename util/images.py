@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from util.errors import UserError
 from util.files import write_atomically
 from util.pictures import read_eight_bit
 from util.pixels import COLOUR_CHANNELS, from_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def to_uint8(image: Tensor) -> np.ndarray:

@@ -1,10 +1,16 @@
-"""Between integer pixels and the network's tensors, and between 16 and 8 bits: the one place that scales and rounds."""
+"""Between integer pixels and the network's tensors, and between 16 and 8 bits: the one place that scales and rounds.
+
+PyTorch is imported where it is used: evaluating files needs none, and its import takes seconds.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLOUR_CHANNELS = 3
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
@@ -13,6 +19,8 @@ STEP_16_TO_8_BIT = 257  # 65535 / 255
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """Float32 tensor [C, H, W] in [-1, 1] of an [H, W, C] uint8 or uint16 array that uses its type's full range."""
+    import torch
+
     planes = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
     return torch.from_numpy(planes).div_(half_range(pixels.dtype)).sub_(1.0)
 
@@ -32,7 +40,7 @@ def from_tensor(image: Tensor, dtype: np.dtype | type = np.uint8) -> np.ndarray:
     single = image[0] if image.ndim == 4 and len(image) == 1 else image
     if single.ndim != 3 or single.shape[0] not in (1, COLOUR_CHANNELS):
         raise ValueError(f"expected one image [C, H, W] with 1 or 3 channels, got shape {tuple(image.shape)}")
-    bounded = single.detach().to("cpu", torch.float32).clamp(-1, 1).nan_to_num(nan=-1.0)
+    bounded = single.detach().cpu().float().clamp(-1, 1).nan_to_num(nan=-1.0)
     rounded = ((bounded + 1) * half_range(dtype)).round()
     return np.ascontiguousarray(rounded.numpy().transpose(1, 2, 0).astype(dtype))
 

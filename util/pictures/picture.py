@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from util.pixels import COLOUR_CHANNELS, from_tensor, luma, to_eight_bit, to_tensor
+
+if TYPE_CHECKING:
+    import torch
 
 SUFFIXES = {
     "PNG": (".png", ".apng"),
