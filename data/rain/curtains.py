@@ -27,7 +27,7 @@ SPRITES = 40
 CUTOFF = 2.8
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 # Grain is filtered with this many streaks of different length and direction.
-GRAIN_KERNELS = 2
+GRAIN_KERNELS = 4
 # Bright spots along a streak, where the falling drop swings towards and away from the light: per length.
 BEADS = (1.0, 3.5)
 # Points of the gust field along the shorter side.
@@ -150,7 +150,11 @@ def _count(curtain: Curtain, height: int, width: int, scale: float, rng: np.rand
 
 
 def _brightness(curtain: Curtain, count: int, rng: np.random.Generator) -> FloatImage:
-    return np.clip(rng.normal(1.0, curtain.variation, count), 0.1, None).astype(np.float32)
+    """Relative brightness of single streaks: a gamma distribution of mean 1, so a few are much brighter than most."""
+    if curtain.variation == 0:
+        return np.ones(count, np.float32)
+    shape = curtain.variation**-2
+    return np.asarray(rng.standard_gamma(shape, count) / shape, dtype=np.float32)
 
 
 def _near(height: int, width: int, curtain: Curtain, scale: float, rng: np.random.Generator) -> FloatImage:

@@ -36,8 +36,6 @@ MADE_BY = "synthesize_rain"
 # Raise when the same inputs and settings give other files, so that datasets of before are not taken for equal.
 VERSION = 1
 PSNR_PERCENTILES = (5, 25, 50, 75, 95)
-# Jobs handed to a worker at a time: few enough that Ctrl-C does not wait for long.
-CHUNK = 2
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def _results(jobs: Sequence[Job], settings: Settings, folder: Path, workers: int
         return
     pool = ProcessPoolExecutor(max_workers=min(workers, len(jobs)), initializer=_leave_interrupts_to_the_main_process)
     try:
-        yield pool.map(work, jobs, chunksize=CHUNK)
+        yield pool.map(work, jobs)
     except BrokenProcessPool as error:
         raise UserError(
             f"--workers {workers}: a worker process was ended from outside, perhaps for want of memory; use fewer."

@@ -19,9 +19,9 @@ CAMERA_HEIGHT = 1.4  # metres above the road
 FOCAL_LENGTH = 1.1  # relative to the longer side of the image: about 49 degrees across
 WALL_HEIGHT = 12.0  # metres above the camera to which houses and trees reach
 # How softly road and walls set in around the vanishing point, in focal lengths: a kink would show in the fog.
-SOFTNESS = 0.12
+ROAD_SOFTNESS, WALL_SOFTNESS = 0.03, 0.12
 # From what a road scene is drawn, in metres.
-WALL_DISTANCES, FARTHEST_SEEN = (6.0, 60.0), (40.0, 120.0)
+WALL_DISTANCES, FARTHEST_SEEN = (6.0, 60.0), (30.0, 90.0)
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,23 @@ def draw_road(rng: np.random.Generator) -> Road:
 
 
 def road_depth(height: int, width: int, road: Road) -> FloatImage:
-    """Depth of a road scene, float32 [height, width], metres: 1/d = 1/d_road + 1/d_wall + 1/d_farthest.
+    """Depth of a road scene, float32 [height, width], metres: 1/d² = 1/d_road² + 1/d_wall² + 1/d_farthest².
 
     The road is at ``h / y`` and a wall at ``w / |x|``, with the camera's height h, the wall's distance w, and x and y
-    in focal lengths from the vanishing point. Adding the inverse distances and softening their kinks leaves no edges,
-    which would show as edges in the fog of a photograph that looks different. Walls fade into the sky at their height.
+    in focal lengths from the vanishing point. The sum is close to the nearest of the three and leaves no edges, which
+    would show as edges in the fog of a photograph that looks different. Walls fade into the sky at their height.
     """
     focal = FOCAL_LENGTH * max(height, width)
     y = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - road.horizon * height) / focal
     x = (np.arange(width, dtype=np.float32)[None, :] + 0.5 - road.centre * width) / focal
-    below = 0.5 * (y + np.hypot(y, SOFTNESS / 2))
-    above = 0.5 * (np.hypot(y, SOFTNESS / 2) - y)
-    aside, right = np.hypot(x, SOFTNESS), 0.5 + 0.5 * x / np.hypot(x, SOFTNESS)
+    below = 0.5 * (y + np.hypot(y, ROAD_SOFTNESS))
+    above = 0.5 * (np.hypot(y, ROAD_SOFTNESS) - y)
+    aside, right = np.hypot(x, WALL_SOFTNESS), 0.5 + 0.5 * x / np.hypot(x, WALL_SOFTNESS)
     to_wall = aside * (right / road.right + (1.0 - right) / road.left)
     height_on_wall = above / to_wall / WALL_HEIGHT  # 1: its top
-    inverse = below / CAMERA_HEIGHT + to_wall / (1.0 + height_on_wall * height_on_wall) + 1.0 / road.farthest
-    return np.asarray(1.0 / inverse, dtype=np.float32)
+    wall = to_wall / (1.0 + height_on_wall * height_on_wall)
+    squared = np.square(below / CAMERA_HEIGHT) + np.square(wall) + 1.0 / road.farthest**2
+    return np.asarray(1.0 / np.sqrt(squared), dtype=np.float32)
 
 
 def read_depth(path: Path, metres_per_step: float | None = None) -> FloatImage:

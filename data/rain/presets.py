@@ -26,8 +26,8 @@ NONE: Range = (0.0, 0.0)
 # Out-of-focus streaks right before the lens, relative to the near ones: this much longer and wider, and this bright.
 DEFOCUS_LENGTH, DEFOCUS_WIDTH, DEFOCUS_PEAK = (1.0, 2.0), (3.0, 7.0), (0.08, 0.25)
 # Fine streaks of the grain: full width at half maximum in pixels, and relative distance of the farthest.
-GRAIN_WIDTH, GRAIN_FAR = (0.9, 1.5), 1.6
-GRAIN_VARIATION = 0.6
+GRAIN_WIDTH, GRAIN_FAR = (1.0, 1.8), 2.0
+GRAIN_VARIATION = 0.9
 # Drops show the light around them: this much of the scene's bright parts, as grey with a breath of blue.
 SCENE_LIGHT, DARKEST_LIGHT = (0.9, 1.12), 0.45
 BLUE = (0.975, 0.99, 1.0)
@@ -85,23 +85,24 @@ class Weather:
 LIGHT = Recipe(
     "light", "fog", fog="light",
     near_density=(8.0, 22.0), near_length=(26.0, 60.0), near_width=(1.5, 2.4), near_peak=(0.45, 0.85),
-    grain_density=(150.0, 400.0), grain_peak=(0.04, 0.1),
+    grain_density=(100.0, 300.0), grain_length=(7.0, 18.0), grain_peak=(0.05, 0.13),
 )  # fmt: skip
 MEDIUM = Recipe(
     "medium", "fog", fog="medium",
     near_density=(18.0, 42.0), near_length=(30.0, 80.0), near_width=(1.6, 2.7), near_peak=(0.5, 0.95),
-    grain_density=(250.0, 700.0), grain_peak=(0.06, 0.15), defocus=(0.0, 0.5),
+    grain_density=(150.0, 500.0), grain_length=(8.0, 24.0), grain_peak=(0.08, 0.2), defocus=(0.0, 0.5),
 )  # fmt: skip
 HEAVY = Recipe(
     "heavy", "fog", fog="heavy",
     near_density=(40.0, 85.0), near_length=(34.0, 100.0), near_width=(1.7, 3.0), near_peak=(0.6, 1.1),
-    grain_density=(500.0, 1300.0), grain_peak=(0.08, 0.2), defocus=(0.0, 1.0), gust=(0.2, 0.5),
+    grain_density=(300.0, 900.0), grain_length=(10.0, 30.0), grain_peak=(0.12, 0.3), defocus=(0.0, 1.0),
+    gust=(0.2, 0.5),
 )  # fmt: skip
 PHOTO = Recipe(
     "photo", "veil", veil=(0.0, 0.22),
-    near_density=(6.0, 50.0), near_length=(18.0, 90.0), near_width=(1.2, 2.6), near_peak=(0.25, 0.85),
-    grain_density=(50.0, 900.0), grain_peak=(0.02, 0.12), defocus=(0.0, 0.8), gust=(0.15, 0.5),
-    size=(0.6, 1.6),
+    near_density=(6.0, 70.0), near_length=(18.0, 80.0), near_width=(1.2, 2.6), near_peak=(0.25, 0.9),
+    far=(2.5, 5.0), bead=(0.0, 0.7), grain_density=(60.0, 600.0), grain_length=(8.0, 28.0), grain_peak=(0.05, 0.24),
+    defocus=(0.0, 0.8), gust=(0.15, 0.5), size=(0.6, 1.6),
 )  # fmt: skip
 SPARSE = Recipe(
     "sparse", "add", white=True,
@@ -116,13 +117,14 @@ CROSSED = Recipe(
 EDITOR = Recipe(
     "editor", "veil", veil=(0.0, 0.06), white=True,
     near_density=(8.0, 80.0), near_length=(12.0, 90.0), near_width=(1.0, 3.0), near_peak=(0.12, 0.5),
-    far=(1.0, 2.5), bead=(0.0, 0.2), grain_density=(0.0, 600.0), angle=(-45.0, 45.0), jitter=(0.0, 1.0),
+    far=(1.0, 2.5), bead=(0.0, 0.2), grain_density=(0.0, 500.0), angle=(-45.0, 45.0), jitter=(0.0, 1.0),
     gust=(0.0, 0.3), size=(0.6, 1.8),
 )  # fmt: skip
 FINE = Recipe(
     "fine", "veil", veil=(0.0, 0.12),
     near_density=(6.0, 40.0), near_length=(10.0, 36.0), near_width=(1.0, 1.7), near_peak=(0.2, 0.6),
-    grain_density=(0.0, 500.0), grain_length=(5.0, 12.0), angle=(-15.0, 15.0), size=(0.6, 1.5),
+    grain_density=(0.0, 400.0), grain_length=(5.0, 14.0), grain_peak=(0.03, 0.14), angle=(-15.0, 15.0),
+    size=(0.6, 1.5),
 )  # fmt: skip
 
 PRESETS: Mapping[str, tuple[tuple[float, Recipe], ...]] = {
@@ -130,8 +132,8 @@ PRESETS: Mapping[str, tuple[tuple[float, Recipe], ...]] = {
     "medium": ((1.0, MEDIUM),),
     "heavy": ((1.0, HEAVY),),
     "mixed": (
-        (0.12, LIGHT), (0.12, MEDIUM), (0.06, HEAVY), (0.22, PHOTO),
-        (0.16, SPARSE), (0.08, CROSSED), (0.14, EDITOR), (0.10, FINE),
+        (0.12, LIGHT), (0.11, MEDIUM), (0.05, HEAVY), (0.25, PHOTO),
+        (0.16, SPARSE), (0.07, CROSSED), (0.13, EDITOR), (0.11, FINE),
     ),
 }  # fmt: skip
 """Recipes of each preset with their probabilities."""
