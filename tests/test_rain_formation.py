@@ -88,8 +88,8 @@ def test_road_scenes_have_no_edges_that_fog_could_show() -> None:
 def test_depth_files_are_read_in_their_units(tmp_path: Path) -> None:
     steps = np.array([[256, 2560], [0, 65535]], np.uint16)
     Image.fromarray(steps).save(tmp_path / "kitti.png")
-    assert_allclose(read_depth(tmp_path / "kitti.png"), [[1, 10], [FARTHEST, 65535 / 256]])
-    assert_allclose(read_depth(tmp_path / "kitti.png", 0.01), [[2.56, 25.6], [FARTHEST, FARTHEST]], rtol=1e-6)
+    assert_allclose(read_depth(tmp_path / "kitti.png"), np.array([[1, 10], [FARTHEST, 65535 / 256]]))
+    assert_allclose(read_depth(tmp_path / "kitti.png", 0.01), np.array([[2.56, 25.6], [FARTHEST, FARTHEST]]), rtol=1e-6)
     Image.fromarray(np.array([[7, 200]], np.uint8)).save(tmp_path / "metres.png")
     assert_array_equal(read_depth(tmp_path / "metres.png"), [[7, 200]])
     np.save(tmp_path / "metres.npy", np.array([[2.5, np.inf], [np.nan, -1.0]]))
@@ -107,7 +107,7 @@ def test_what_is_no_depth_is_refused(tmp_path: Path, kind: str) -> None:
         np.save(path, np.zeros((2, 2, 2)))
     elif kind == "pickle":
         np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="--depth: .*depth"):
+    with pytest.raises(UserError, match=r"--depth: .*depth"):
         read_depth(path)
 
 
