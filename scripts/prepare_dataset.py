@@ -3,7 +3,7 @@
   python scripts/prepare_dataset.py raincityscapes --out datasets/raincityscapes \\
       --source leftImg8bit_trainval_rain.zip leftImg8bit_trainvaltest.zip
   python scripts/prepare_dataset.py spa --out datasets/spa --val 100 \\
-      --source real_world.zip real_world_gt.zip real_world.txt real_test_1000.zip real_test_1000.txt
+      --source real_world.zip real_world.txt real_test_1000.zip real_test_1000.txt
   python scripts/prepare_dataset.py rain100l --source RainTrainL.zip Rain100L.zip --out datasets/rain100l
   python scripts/prepare_dataset.py folder-pairs --source photos/rainy photos/clean --out datasets/mine --test 0.1
 

@@ -27,18 +27,30 @@ class Member:
         return PurePosixPath(self.label, self.name)
 
     @property
+    def file(self) -> str:
+        """File name without folders. (Sets have up to 1.3 million files: plain strings, as paths are slow.)"""
+        return self.name.rsplit("/", 1)[-1]
+
+    @property
+    def folders(self) -> list[str]:
+        """The source's name and the folders that lead to the file."""
+        return [self.label, *self.name.split("/")[:-1]]
+
+    @property
     def stem(self) -> str:
         """File name without extension."""
-        return PurePosixPath(self.name).stem
+        file = self.file
+        dot = file.rfind(".")
+        return file[:dot] if dot > 0 else file
 
     @property
     def suffix(self) -> str:
         """Extension in lower case, with its dot."""
-        return PurePosixPath(self.name).suffix.lower()
+        return self.file[len(self.stem) :].lower()
 
     def __str__(self) -> str:
         """The path for messages."""
-        return str(self.path)
+        return f"{self.label}/{self.name}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from data.preparation.layouts.base import Expected, Layout, ReadText
 from data.preparation.members import Found, Member, Pair, Picture
@@ -39,13 +38,13 @@ class Spa(Layout):
     def recognises(self, members: Sequence[Member]) -> bool:
         """A folder real_world or real_test_1000 with images."""
         known = {*TRAIN_FOLDERS, TEST_FOLDER}
-        return any(known & set(member.path.parts[:-1]) for member in images(members))
+        return any(not known.isdisjoint(member.folders) for member in images(members))
 
     def find(self, members: Sequence[Member], read_text: ReadText) -> Found:
         """Pairs by the lists where they are, else by the names."""
         found = Found()
         files = _Files(images(members))
-        lists = {LISTS[m.path.name]: m for m in members if m.path.name in LISTS}
+        lists = {LISTS[m.file]: m for m in members if m.file in LISTS}
         for phase, pairs in (("train", found.train), ("test", found.test)):
             if phase in lists:
                 pairs += _listed(lists[phase], read_text(lists[phase]), files, found, phase)
@@ -66,23 +65,21 @@ class _Files:
         self.members = members
         self._by_name: dict[str, list[Member]] = {}
         for member in members:
-            self._by_name.setdefault(member.path.name, []).append(member)
+            self._by_name.setdefault(member.file, []).append(member)
 
     def ending(self, path: str) -> Member | None:
         """The file whose path ends in ``path``."""
-        wanted = tuple(part for part in PurePosixPath(path).parts if part not in ("/", "."))
-        if not wanted:
-            return None
-        candidates = self._by_name.get(wanted[-1], [])
-        return next((member for member in candidates if member.path.parts[-len(wanted) :] == wanted), None)
+        wanted = "/" + path.removeprefix(".").lstrip("/")
+        candidates = self._by_name.get(wanted.rsplit("/", 1)[-1], [])
+        return next((member for member in candidates if f"/{member}".endswith(wanted)), None)
 
     def training_by_name(self) -> list[Pair]:
         """``000/000-7/000-7_10_20.png`` with the file of that name, or ``000/000_10_20.png``, in real_world_gt."""
-        gt = {member.stem: member for member in self.members if TRAIN_FOLDERS[1] in member.path.parts}
+        gt = {member.stem: member for member in self.members if TRAIN_FOLDERS[1] in member.folders}
         pairs = []
         for member in self.members:
             match = CROP.fullmatch(member.stem)
-            if match is None or TRAIN_FOLDERS[0] not in member.path.parts:
+            if match is None or TRAIN_FOLDERS[0] not in member.folders:
                 continue
             clean = gt.get(member.stem) or gt.get(f"{match['video']}_{match['x']}_{match['y']}")
             if clean is not None:
@@ -125,6 +122,6 @@ def _test_by_name(members: Sequence[Member]) -> Found:
     def rainy_key(stem: str) -> Key:
         return _test_key(stem), ""
 
-    files = [m for m in members if not set(TRAIN_FOLDERS) & set(m.path.parts) and side_of(m.path)]
-    of_test = [m for m in files if any("test" in part.lower() for part in m.path.parts[:-1])]
+    files = [m for m in members if set(TRAIN_FOLDERS).isdisjoint(m.folders) and side_of(m.path)]
+    of_test = [m for m in files if any("test" in part.lower() for part in m.folders)]
     return join(of_test, rainy_key=rainy_key, clean_key=_test_key, phase=lambda member: "test")
