@@ -20,7 +20,7 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp", ".dib"),
     "WEBP": (".webp",),
-    "PPM": (".ppm", ".pgm", ".pnm", ".pbm"),
+    "PPM": (".ppm", ".pgm", ".pnm"),
 }
 """The formats that can be written, by Pillow's name, each with its suffixes; the first is the usual one."""
 
