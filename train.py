@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         words={**headings(opt.direction), **model.headings},
         web_page=not opt.no_html,
         visdom=visdom_server(opt),
-        facts=RunFacts(opt.command, option_facts(opt), describe_environment(device)),
+        facts=RunFacts(opt.command, option_facts(opt), describe_environment(device), opt.val_protocol),
+        further=opt.trackers,
     )
     try:
         finished = Training(state, loader, run, audience, frequencies(opt), validation).run()

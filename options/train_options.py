@@ -10,7 +10,7 @@ from data import DEFAULT_VAL_PHASE
 from models.losses import GAN_MODES
 from options.base_options import Groups
 from options.test_options import PROTOCOLS
-from options.types import decay_rate, label, port_number
+from options.types import decay_rate, further_trackers, label, port_number
 from util.engine.schedule import LR_POLICIES
 from util.engine.validation import DEFAULT_EVERY
 from util.option import Option
@@ -55,6 +55,7 @@ DISPLAY_OPTIONS: tuple[Option, ...] = (
     Option("display_env", None, "Visdom environment; the run's name if not given"),
     Option("update_html_freq", 1000, "images between two updates of the training page", minimum=1),
     Option("no_html", False, "no training page"),
+    Option("trackers", (), "further listeners, with commas: tensorboard, wandb", further_trackers),
 )
 
 TRAIN_GROUPS: Groups = (

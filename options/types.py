@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 
+from util.suggest import did_you_mean
+from util.trackers.audience import FURTHER_TRACKERS
+
 ALL_WORDS = frozenset({"inf", "all", "none"})
 HIGHEST_PORT = 65535
 
@@ -37,6 +40,17 @@ def label(text: str) -> str:
 def name_list(text: str) -> tuple[str, ...]:
     """Names separated by commas; blanks around them and empty ones are dropped."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def further_trackers(text: str) -> tuple[str, ...]:
+    """Names of :data:`util.trackers.audience.FURTHER_TRACKERS`, separated by commas."""
+    names = name_list(text.lower())
+    for name in names:
+        if name not in FURTHER_TRACKERS:
+            known = " and ".join(FURTHER_TRACKERS)
+            hint = did_you_mean(name, FURTHER_TRACKERS)
+            raise argparse.ArgumentTypeError(f"'{name}' is no such listener{hint}; there are {known}")
+    return names
 
 
 def decay_rate(text: str) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+DEFAULT_PROTOCOL = "y"
+
 
 @dataclass(frozen=True)
 class OptionFact:
@@ -24,8 +26,10 @@ class OptionFact:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The command line, the options in the order of their headings, and the environment (name -> value)."""
+    """The command line, the options in the order of their headings, the environment (name -> value) and the protocol
+    of the validations."""
 
     command: str = ""
     options: tuple[OptionFact, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = DEFAULT_PROTOCOL

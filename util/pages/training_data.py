@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from util.pages.training_manifest import METRICS, MetricLine
+from util.pages.training_manifest import MetricLine
 
 DATA_NAME = "data.js"
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
@@ -33,14 +33,20 @@ class Curves:
 
 
 def render_training_data(
-    status: Mapping[str, Any], losses: Curves, metrics: Curves, moments: Iterable[str], words: Mapping[str, str]
+    status: Mapping[str, Any],
+    losses: Curves,
+    metrics: Curves,
+    moments: Iterable[str],
+    lines: Mapping[str, MetricLine],
+    words: Mapping[str, str],
 ) -> str:
     """Return the script.
 
     ``status`` is data for the page's head (see :class:`util.trackers.web_page.WebPage`), ``moments`` what
-    :meth:`util.pages.training_manifest.Moment.to_json` returned, oldest first, ``words`` headings of the labels.
+    :meth:`util.pages.training_manifest.Moment.to_json` returned, oldest first; ``lines`` says how
+    metrics are written, ``words`` are headings of the labels.
     """
-    about = {name: _about(METRICS.get(name, MetricLine(name))) for name in metrics.values}
+    about = {name: _about(lines.get(name, MetricLine(name))) for name in metrics.values}
     parts = {
         "status": json.dumps(status),
         "losses": _curves(losses),

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from util.files import write_text_atomically
 from util.pages.manifest import MANIFEST_NAME, is_inside
 
 VERSION = 1
+SHORT_PROTOCOLS = ("y", "rgb")  # named as the colours they stand for
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,21 @@ class MetricLine:
     higher_is_better: bool = True
     digits: int = 2
 
+    @property
+    def words(self) -> str:
+        """Heading and unit."""
+        return f"{self.heading}, {self.unit}" if self.unit else self.heading
 
-METRICS: Mapping[str, MetricLine] = MappingProxyType(
-    {
-        "psnr": MetricLine("PSNR (Y)", "dB"),
-        "ssim": MetricLine("SSIM (Y)", digits=4),
+
+def metric_lines(protocol: str) -> dict[str, MetricLine]:
+    """Every metric of a validation under this protocol (``"y"``), by its key."""
+    label = protocol.upper() if protocol in SHORT_PROTOCOLS else protocol
+    return {
+        "psnr": MetricLine(f"PSNR ({label})", "dB"),
+        "ssim": MetricLine(f"SSIM ({label})", digits=4),
         "psnr_rgb": MetricLine("PSNR (RGB)", "dB"),
         "ciede2000": MetricLine("Colour difference ΔE", higher_is_better=False),
     }
-)
-
-
-def metric_heading(key: str) -> str:
-    """The metric's name and unit for people; an unknown one is called by its key."""
-    metric = METRICS.get(key, MetricLine(key))
-    return f"{metric.heading}, {metric.unit}" if metric.unit else metric.heading
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from util.pages.labels import LABEL_WORDS
+from util.pages.run_facts import DEFAULT_PROTOCOL
 from util.pages.training_data import Curves
-from util.pages.training_manifest import METRICS as KNOWN_METRICS
-from util.pages.training_manifest import metric_heading
+from util.pages.training_manifest import MetricLine, metric_lines
 from util.trackers.history import LEARNING_RATE, RunHistory
 from util.trackers.tracker import Progress
 from util.trackers.visdom_client import VisdomServer, connect
@@ -40,7 +40,7 @@ class VisdomTracker:
     answering is reported in one log line and asked again now and then.
 
     ``past`` is the folder of a resumed run, whose numbers are replayed into the plots; ``words`` maps labels of
-    pictures to headings.
+    pictures to headings; ``protocol`` is that of the validations.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class VisdomTracker:
         *,
         past: Path | None = None,
         words: Mapping[str, str] = LABEL_WORDS,
+        protocol: str = DEFAULT_PROTOCOL,
         connect: Callable[[VisdomServer], Any] = connect,
         retry_seconds: float = RETRY_SECONDS,
         seconds_between_sendings: float = SECONDS_BETWEEN_SENDINGS,
     ) -> None:
         self._server, self._words, self._connect = server, words, connect
         self._retry_seconds, self._pause = retry_seconds, seconds_between_sendings
+        self._lines = metric_lines(protocol)
         self._client: Any = None
         self._outage = False
         self._is_new = past is None
@@ -149,7 +151,7 @@ class VisdomTracker:
     def _clear(self) -> None:
         """A new run does not show what an earlier one of its name left on the server."""
         if self._is_new:
-            for window in (LOSSES, RATE_WINDOW, IMAGES, *map(metric_window, KNOWN_METRICS)):
+            for window in (LOSSES, RATE_WINDOW, IMAGES, *map(metric_window, self._lines)):
                 self._client.close(window)
             self._is_new = False
 
@@ -178,7 +180,7 @@ class VisdomTracker:
 
     def _send_metrics(self, curves: Curves) -> None:
         for name, line in curves.values.items():
-            heading = metric_heading(name)
+            heading = self._lines.get(name, MetricLine(name)).words
             opts = {"title": f"validation: {heading}", "ylabel": heading, "markers": True, "markersize": 6}
             self._plot(metric_window(name), curves.positions, {name: line}, opts)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from util.files import cannot_write, write_text_atomically
+from util.files import write_text_atomically
 from util.images import save_png
 from util.pages.labels import LABEL_WORDS
 from util.pages.run_facts import RunFacts
 from util.pages.training_data import DATA_NAME, FINISHED, RUNNING, STOPPED, render_training_data
-from util.pages.training_manifest import Moment, Picture, load_moments, save_moments
+from util.pages.training_manifest import Moment, Picture, load_moments, metric_lines, save_moments
 from util.pages.training_page import PAGE_NAME, render_training_page
 from util.trackers.history import RunHistory
+from util.trackers.put_aside import put_aside
 from util.trackers.tracker import Progress
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class WebPage:
         self._due = 0.0
         self._is_written = False
         if resumed_at is None:
-            _put_aside(self._web, folder / PREVIOUS_WEB_FOLDER)
+            put_aside(self._web, folder / PREVIOUS_WEB_FOLDER)
             return
         for moment in self._earlier_moments():
             if moment.total_images <= resumed_at:
@@ -113,6 +113,7 @@ class WebPage:
             self._history.losses(),
             self._history.metrics(),
             self._in_order(),
+            metric_lines(self._facts.protocol),
             {label: self._words[label] for label in sorted(self._labels) if label in self._words},
         )
         write_text_atomically(self._web / DATA_NAME, data)
@@ -156,15 +157,3 @@ class WebPage:
         except ValueError as error:
             logger.warning("%s; the page starts anew.", error)
             return []
-
-
-def _put_aside(web: Path, previous: Path) -> None:
-    """Rename the folder ``web``, if it is there, to ``previous``, in place of an older one."""
-    if not web.exists():
-        return
-    try:
-        if previous.is_dir():
-            shutil.rmtree(previous)
-        web.replace(previous)
-    except OSError as error:
-        raise cannot_write(previous, error) from error
