@@ -112,6 +112,12 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "a.zip")
 
 
+def test_a_few_black_images_are_no_bomb(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.bmp", b"\0" * 1_000_000)
+    assert open_source(tmp_path / "a.zip").sizes == {"a/1.bmp": 1_000_000}
+
+
 def test_a_gzip_bomb_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="packed more densely"):
         open_source(as_tar(tmp_path / "a.tar.gz", {"a/1.png": b"\0" * 10_000_000}))

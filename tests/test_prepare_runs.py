@@ -44,7 +44,8 @@ def test_the_manifest_tells_everything(tmp_path: Path, source: Path) -> None:
     assert manifest["sources"][0]["name"] == "light.zip"
     assert manifest["counts"] == {"trainA": 2, "trainB": 2, "valA": 2, "valB": 2, "testA": 3, "testB": 3}
     assert manifest["scenes"] == {"trainA": 2, "trainB": 2, "val": 2, "test": 3}
-    assert manifest["rule"] == Rain100L.rule_text
+    assert manifest["rule"].endswith(Rain100L.rule_text)
+    assert manifest["options"]["val"] == 2
     assert manifest["seed"] is None
     assert manifest["incomplete"] == []
     assert manifest["files"]["number"] == 14

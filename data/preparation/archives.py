@@ -43,6 +43,8 @@ class Limits:
     total_bytes: int = 512 * GIB
     ratio: int = 200
     """Unpacked bytes per packed byte; photographs stay far below 10, archives made to fill a disk far above."""
+    always_allowed: int = 8 << 20
+    """Bytes that may be packed as densely as they like."""
 
 
 class DamagedSource(UserError):
@@ -243,9 +245,7 @@ class Tally:
         self._total += size
         too_many = self._count > self._limits.members
         too_large = size > self._limits.member_bytes or self._total > self._limits.total_bytes
-        too_dense = self._total > self._packed * self._limits.ratio or (
-            packed is not None and size > packed * self._limits.ratio
-        )
+        too_dense = self._is_dense(self._total, self._packed) or (packed is not None and self._is_dense(size, packed))
         if too_many or too_large or too_dense:
             what = "more files" if too_many else "larger files" if too_large else "files packed more densely"
             raise self._source.refuse(f"it holds {what} than is safe to unpack (at '{name}')")
@@ -255,6 +255,10 @@ class Tally:
         if clean in self._source.sizes:
             raise self._source.refuse(f"it holds '{clean}' twice")
         return clean
+
+    def _is_dense(self, size: int, packed: int) -> bool:
+        """Whether it is packed too well for images; a little of anything, such as black ones, may be."""
+        return size > max(self._limits.always_allowed, packed * self._limits.ratio)
 
 
 def _is_junk(path: PurePosixPath) -> bool:

@@ -44,8 +44,8 @@ class Request:
         own = {
             key: getattr(layout, key) for key in ("rainy_half", "rainy_suffix", "clean_suffix") if hasattr(layout, key)
         }
-        test = {"test": layout.test.value} if hasattr(layout, "test") else {}
-        val = None if self.val is None else self.val.value
+        test = {"test": layout.test.number} if hasattr(layout, "test") else {}
+        val = None if self.val is None else self.val.number
         return {"val": val, "full": self.full, "allow_incomplete": self.allow_incomplete, **own, **test}
 
 
@@ -91,7 +91,7 @@ def prepare(
         "dataset": name,
         "title": layout.title,
         "sources": [_describe(source) for source in sources],
-        "rule": layout.rule_text if not request.full else layout.rule_text + "; --full: all of them",
+        "rule": _rule_text(layout, request),
         "seed": None,
         "options": request.options(layout),
         "counts": counts,
@@ -103,6 +103,12 @@ def prepare(
     sha256 = write_manifest(stage.files, description, written)
     stage.publish()
     return Prepared(counts, sha256, found.notes + found.problems, changed=True)
+
+
+def _rule_text(layout: Layout, request: Request) -> str:
+    """The rule in words, with what the options change in it."""
+    val = "evenly spaced training scenes are held out first for validation; " if request.val else ""
+    return val + layout.rule_text + ("; --full: all images instead of these numbers" if request.full else "")
 
 
 def _describe(source: Source) -> dict[str, Any]:

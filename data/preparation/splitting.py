@@ -31,6 +31,11 @@ class Share:
         """The number of images; at least one."""
         return int(self.value) if self.value >= 1 else max(1, round(self.value * total))
 
+    @property
+    def number(self) -> int | float:
+        """The value for the manifest: a whole number of images, or the fraction."""
+        return int(self.value) if self.value >= 1 else self.value
+
     @classmethod
     def parse(cls, text: str, flag: str) -> Share:
         """From a whole number of at least 1 or a fraction between 0 and 1.
