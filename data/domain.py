@@ -9,7 +9,7 @@ import torch
 
 from data.loader import DatasetSettings
 from data.reading import ImageFile, check_readable, read_first, read_image
-from data.transforms import Placement
+from data.transforms import Pixels, Placement
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,10 @@ class Domain:
         self.images = [image for (image,) in checked.units]
         settings.transform.check(self.images, checked.sizes, batch_size=settings.batch_size)
         self._settings, self._channels = settings, settings.channels[side]
+        self._cache = None
+        if settings.cache_room is not None:
+            sizes = [settings.transform.resized(image.size(checked.sizes[image.path])) for image in self.images]
+            self._cache = settings.cache_room.take([(height, width, self._channels) for width, height in sizes])
         logger.info("%s: %d images", label, len(self.images))
 
     def __len__(self) -> int:
@@ -37,9 +41,19 @@ class Domain:
         """Image number ``index``: float32 [C, H, W] in [-1, 1], its path, and notes about files passed over."""
 
         def read(candidate: int) -> tuple[torch.Tensor, str]:
-            path = self.images[candidate].path
-            image = read_image(path, self._channels)
-            return self._settings.transform(image, placement, self._channels, what=f"'{path}'"), str(path)
+            tensor = self._settings.transform.place(self._prepared(candidate), placement)
+            return tensor, str(self.images[candidate].path)
 
         (tensor, path), notes = read_first(len(self.images), index, read, skip_bad=self._settings.skip_bad)
         return tensor, path, notes
+
+    def _prepared(self, index: int) -> Pixels:
+        """Image number ``index`` before anything random is done to it: out of the cache, or decoded and kept there."""
+        kept = None if self._cache is None else self._cache.get(index)
+        if kept is not None:
+            return kept
+        path = self.images[index].path
+        pixels = self._settings.transform.prepare(read_image(path, self._channels), self._channels, what=f"'{path}'")
+        if self._cache is not None:
+            self._cache.put(index, pixels)
+        return pixels

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from data.cache import CacheRoom
 from data.files import Unit, find_test_units
 from data.sampler import EpochBatches, SampleKey
 from data.transforms import TrainingTransform
@@ -41,6 +42,7 @@ class DatasetSettings:
         max_dataset_size: use only the first that many images, by name, of each folder; None = all.
         skip_bad: leave unreadable images out, with a warning, instead of stopping.
         batch_size: only to refuse at once images that could not be stacked.
+        cache_room: where decoded images may be kept for the next epochs; None = every image is decoded every time.
     """
 
     dataroot: Path
@@ -52,6 +54,7 @@ class DatasetSettings:
     max_dataset_size: int | None = None
     skip_bad: bool = False
     batch_size: int = 1
+    cache_room: CacheRoom | None = None
 
 
 class TrainingDataset(Dataset[Sample], ABC):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from data.reading import MODES, ImageFile, Size
@@ -22,14 +23,20 @@ CROPS_AFTER_RESIZING = ("resize_and_crop", "scale_width_and_crop")
 TRAINING_MULTIPLE = 4  # the generators halve the resolution twice
 
 
-def to_tensor(image: Image.Image, channels: int = 3, *, flip: bool = False) -> torch.Tensor:
-    """Float32 tensor [C, H, W] in [-1, 1] of an 8-bit image, mirrored left-right if ``flip``."""
+Pixels = NDArray[np.uint8]
+"""[H, W, C] with one channel (grey) or three (RGB)."""
+
+
+def to_pixels(image: Image.Image, channels: int = 3) -> Pixels:
+    """The pixels of an 8-bit image."""
     mode = MODES[channels]
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    pixels = pixels.reshape(image.height, image.width, channels)
-    if flip:
-        pixels = pixels[:, ::-1]
-    return pixels_to_tensor(pixels)
+    return pixels.reshape(image.height, image.width, channels)
+
+
+def to_tensor(image: Image.Image, channels: int = 3) -> torch.Tensor:
+    """Float32 tensor [C, H, W] in [-1, 1] of an 8-bit image."""
+    return pixels_to_tensor(to_pixels(image, channels))
 
 
 @dataclass(frozen=True)
@@ -128,17 +135,30 @@ class TrainingTransform(_Resizing):
         Raises:
             UserError: the image is smaller than the crop.
         """
-        size = self.output_size(image.size)
-        if size is None:
+        return self.place(self.prepare(image, channels, what=what), placement)
+
+    def prepare(self, image: Image.Image, channels: int = 3, *, what: str = "an image") -> Pixels:
+        """The part without chance, worth keeping: the resized image, uint8 [H, W, channels].
+
+        Raises:
+            UserError: the image is smaller than the crop.
+        """
+        if self.output_size(image.size) is None:
             raise self.too_small(what, image.size)
-        image = self.resize(image)
-        free_x, free_y = image.width - size[0], image.height - size[1]
+        return to_pixels(self.resize(image), channels)
+
+    def place(self, pixels: Pixels, placement: Placement) -> torch.Tensor:
+        """The part with chance: float32 tensor [C, H, W] in [-1, 1], cropped and perhaps mirrored."""
+        height, width, _ = pixels.shape
         if self.crops:
-            left, top = int(placement.across * (free_x + 1)), int(placement.down * (free_y + 1))
+            crop_width = crop_height = self.crop_size
+            left = int(placement.across * (width - crop_width + 1))
+            top = int(placement.down * (height - crop_height + 1))
         else:
-            left, top = free_x // 2, free_y // 2
-        cropped = image.crop((left, top, left + size[0], top + size[1])) if free_x or free_y else image
-        return to_tensor(cropped, channels, flip=self.flip and placement.flip)
+            crop_width, crop_height = (side - side % TRAINING_MULTIPLE for side in (width, height))
+            left, top = (width - crop_width) // 2, (height - crop_height) // 2
+        cropped = pixels[top : top + crop_height, left : left + crop_width]
+        return pixels_to_tensor(cropped[:, ::-1] if self.flip and placement.flip else cropped)
 
     def too_small(self, what: str, size: Size) -> UserError:
         """The error for an image of ``size`` that :meth:`output_size` has no answer for."""
