@@ -12,9 +12,8 @@ import yaml
 from data.preparation import Request, Share, prepare, writing
 from data.preparation.archives import DamagedSource
 from data.preparation.layouts import Expected, FolderPairs, Rain100L
-from scripts.prepare_dataset import main
 from tests import preparation_miniatures as mini
-from util.errors import EXIT_INTERRUPTED, UserError
+from util.errors import UserError
 
 LAYOUT = Rain100L(expected=Expected(train=(6,), test=(3,)))
 PACKERS = {"folder": mini.as_folder, "zip": mini.as_zip, "tar": mini.as_tar}
@@ -254,48 +253,15 @@ def test_a_full_disk_is_foreseen(tmp_path: Path, source: Path, monkeypatch: pyte
         prepare("rain100l", LAYOUT, [source], tmp_path / "out")
 
 
-def own_pairs(tmp_path: Path) -> Path:
-    files = {f"{s}/{n}.png": m(str(n)) for n in range(8) for s, m in (("rain", mini.rainy), ("clean", mini.picture))}
-    return mini.as_folder(tmp_path / "mine", files)
+@pytest.mark.parametrize("out", [".", ".."])
+def test_out_needs_a_name(source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: str) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(UserError, match="name a new folder"):
+        prepare("rain100l", LAYOUT, [source], Path(out))
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["folder-pairs", "--source", str(own_pairs(tmp_path)), "--out", str(tmp_path / "out"), "--test", "2"]
-    assert main(command) == 0
-    first = capsys.readouterr().out
-    assert "3 trainA, 3 trainB, 2 testA, 2 testB" in first
-    assert "sha256 of the file list: " in first
-    assert main(command) == 0
-    again = capsys.readouterr().out
-    assert "nothing to do" in again
-    assert again.splitlines()[-1] == first.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["rain100l", "--rainy_half", "left"], "--rainy_half: is for rain800 only"),
-        (["rain100l", "--full"], "--full: rain100l is always used whole"),
-        (["rain100l", "--val", "1.5"], "--val 1.5"),
-        (["rain10l"], "dataset rain10l: is not known (did you mean 'rain100l'?)"),
-        (["rain100l"], "nothing of Rain100L is there"),
-    ],
-)
-def test_mistakes_are_one_sentence_and_exit_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    where = ["--source", str(own_pairs(tmp_path)), "--out", str(tmp_path / "out")]
-    assert main([*arguments, *where]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_stopping_it_says_how_to_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writing.Stage, "note", Interrupting(after=1))
-    command = ["folder-pairs", "--source", str(own_pairs(tmp_path)), "--out", str(tmp_path / "out")]
-    assert main(command) == EXIT_INTERRUPTED
-    assert "the same command goes on from here" in capsys.readouterr().err
+def test_names_that_some_systems_forbid_are_named(tmp_path: Path) -> None:
+    files = {f"{side}/{name}.png": mini.picture(name) for side in ("rain", "clean") for name in ("a:b", "c", "d")}
+    with pytest.raises(UserError, match=r"mine/rain/a:b\.png' has a name"):
+        prepare("folder-pairs", FolderPairs(), [mini.as_zip(tmp_path / "mine.zip", files)], tmp_path / "out")

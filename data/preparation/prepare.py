@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from data.preparation.writing import Output, Stage, write_outputs
 from util.errors import UserError
 
 TEXT_LIMIT = 1 << 28
+UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ def _describe(source: Source) -> dict[str, Any]:
 
 
 def _check_places(source_paths: Sequence[Path], out: Path) -> None:
+    if out.name in ("", ".."):
+        raise UserError(f"--out {out}: name a new folder.")
     target = out.resolve()
     for path in source_paths:
         source = path.resolve()
@@ -214,6 +218,8 @@ def plan(split: Split) -> list[Output]:
     outputs = [output for entries in _parts(split).values() for output in entries]
     taken: dict[str, Output] = {}
     for output in outputs:
+        if UNSAFE.search(output.path):
+            raise UserError(f"--source: '{output.picture.member}' has a name no file may have everywhere; rename it.")
         other = taken.setdefault(output.path.casefold(), output)
         if other is not output:
             raise UserError(
