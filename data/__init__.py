@@ -9,9 +9,11 @@ import argparse
 import logging
 import math
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from data.cache import CacheRoom, default_budget
 from data.files import UnfitPairs, Unit, existing_folder, source_and_target
 from data.loader import DatasetSettings, TrainingDataset, TrainingLoader
 from data.reading import MODES
@@ -38,6 +40,9 @@ SMALLEST_PAIR = 11
 """Pixels a side that SSIM's window needs: ``util.metrics.SSIM_WINDOW``, whose import is slow."""
 
 DEFAULT_VAL_PHASE = "val"
+
+CACHES = ("ram", "disk", "none")
+_GIGABYTE = 10**9
 
 DATASETS: Registry[type[TrainingDataset]] = Registry(
     "dataset",
@@ -72,6 +77,7 @@ def create_training_loader(opt: argparse.Namespace, device_type: str = "cpu") ->
         max_dataset_size=_limit(opt.max_dataset_size),
         skip_bad=opt.skip_bad,
         batch_size=opt.batch_size,
+        cache_room=_cache_room(opt),
     )
     return TrainingLoader(
         dataset_class(settings, **own),
@@ -156,6 +162,18 @@ def _validation_units(opt: argparse.Namespace) -> list[Unit]:
             f"--val_freq: {dataroot} has no folder '{source}' to validate on; make it, with ground truth of the same "
             "file names beside it, or pass --val_freq 0 to train without validation."
         ) from error
+
+
+def _cache_room(opt: argparse.Namespace) -> CacheRoom | None:
+    """Room for decoded images, or None if they are not to be kept."""
+    if opt.cache == "none":
+        return None
+    if opt.cache == "ram" and opt.cache_dir:
+        raise UserError(f"--cache_dir {opt.cache_dir} is for --cache disk; add that, or leave the folder out.")
+    budget = default_budget() if opt.cache_gb is None else int(opt.cache_gb * _GIGABYTE)
+    if opt.cache == "ram":
+        return CacheRoom(budget)
+    return CacheRoom(budget, Path(opt.cache_dir or tempfile.gettempdir()).expanduser())
 
 
 def _dataroot(opt: argparse.Namespace) -> Path:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from data.cache import ImageCache
 from data.files import (
     Unit,
     check_pairs,
@@ -21,9 +23,9 @@ from data.files import (
     source_and_target,
 )
 from data.loader import PASSED_OVER, DatasetSettings, Sample, TrainingDataset
-from data.reading import check_readable, read_first, read_image
+from data.reading import Size, check_readable, read_first, read_image
 from data.sampler import SampleKey
-from data.transforms import Placement
+from data.transforms import Pixels, Placement
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,20 @@ class AlignedDataset(TrainingDataset):
         sources = [source for source, _ in self.pairs]
         settings.transform.check(sources, checked.sizes, batch_size=settings.batch_size)
         self._settings = settings
+        self._caches = self._make_caches(checked.sizes)
         logger.info("%s: %d pairs", settings.phase, len(self.pairs))
+
+    def _make_caches(self, sizes: Mapping[Path, Size]) -> list[ImageCache]:
+        """One for the sources and one for the targets, or none."""
+        room, transform = self._settings.cache_room, self._settings.transform
+        if room is None:
+            return []
+        caches = []
+        for side, channels in enumerate(self._settings.channels):
+            files = [unit[side] for unit in self.pairs]
+            prepared = [transform.resized(file.size(sizes[file.path])) for file in files]
+            caches.append(room.take([(height, width, channels) for width, height in prepared]))
+        return caches
 
     @classmethod
     def test_units(cls, *, dataroot: Path, phase: str, direction: str, eval_pairs: str) -> list[Unit]:
@@ -69,17 +84,25 @@ class AlignedDataset(TrainingDataset):
         placement = Placement.draw(key.generator())
 
         def read(index: int) -> tuple[list[torch.Tensor], list[str]]:
-            paths = [file.path for file in self.pairs[index]]
-            tensors = [
-                self._settings.transform(image, placement, channels, what=f"'{path}'")
-                for image, channels, path in zip(
-                    _read_pair(self.pairs[index]), self._settings.channels, paths, strict=True
-                )
-            ]
-            return tensors, [str(path) for path in paths]
+            tensors = [self._settings.transform.place(pixels, placement) for pixels in self._prepared(index)]
+            return tensors, [str(file.path) for file in self.pairs[index]]
 
         ((a, b), (a_path, b_path)), notes = read_first(len(self), key.index, read, skip_bad=self._settings.skip_bad)
         return {"A": a, "B": b, "A_paths": a_path, "B_paths": b_path, PASSED_OVER: notes}
+
+    def _prepared(self, index: int) -> list[Pixels]:
+        """Both images of a pair before anything random is done: out of the caches, or decoded and kept there."""
+        kept = [pixels for cache in self._caches if (pixels := cache.get(index)) is not None]
+        if len(kept) == len(self._settings.channels):
+            return kept
+        unit = self.pairs[index]
+        prepared = [
+            self._settings.transform.prepare(image, channels, what=f"'{file.path}'")
+            for image, channels, file in zip(_read_pair(unit), self._settings.channels, unit, strict=True)
+        ]
+        for cache, pixels in zip(self._caches, prepared, strict=False):
+            cache.put(index, pixels)
+        return prepared
 
 
 def aligned_units(dataroot: Path, phase: str, direction: str) -> list[Unit]:

@@ -14,7 +14,7 @@ from util.errors import UserError
 from util.suggest import did_you_mean
 
 IMAGE_EXTENSIONS = frozenset(
-    {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 PHASES = ("train", "test", "val")
 DOMAINS = ("A", "B")

@@ -6,7 +6,7 @@ count epochs.
 
 from __future__ import annotations
 
-from data import DEFAULT_VAL_PHASE
+from data import CACHES, DEFAULT_VAL_PHASE
 from models.losses import GAN_MODES
 from options.base_options import Groups
 from options.test_options import PROTOCOLS
@@ -45,6 +45,12 @@ VALIDATION_OPTIONS: tuple[Option, ...] = (
     Option("val_protocol", "y", "PSNR and SSIM of validations: as --protocol of test.py", choices=PROTOCOLS),
 )
 
+CACHE_OPTIONS: tuple[Option, ...] = (
+    Option("cache", "ram", "keep decoded images for the next epochs: in memory or on disk", choices=CACHES),
+    Option("cache_gb", None, "room for them, in GB; if not given: half of the free memory", float, above=0),
+    Option("cache_dir", None, "folder of --cache disk; the system's folder for temporary files if not given"),
+)
+
 DISPLAY_OPTIONS: tuple[Option, ...] = (
     Option("print_freq", 100, "images between two lines of losses", minimum=1),
     Option("display_freq", 400, "images between two pictures in Visdom", minimum=1),
@@ -60,7 +66,8 @@ DISPLAY_OPTIONS: tuple[Option, ...] = (
 
 TRAIN_GROUPS: Groups = (
     ("training", TRAINING_OPTIONS),
+    ("decoded images", CACHE_OPTIONS),
     ("validation", VALIDATION_OPTIONS),
     ("display", DISPLAY_OPTIONS),
 )
-TRAIN_OPTIONS: tuple[Option, ...] = (*TRAINING_OPTIONS, *VALIDATION_OPTIONS, *DISPLAY_OPTIONS)
+TRAIN_OPTIONS: tuple[Option, ...] = (*TRAINING_OPTIONS, *CACHE_OPTIONS, *VALIDATION_OPTIONS, *DISPLAY_OPTIONS)

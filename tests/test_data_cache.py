@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data.aligned_dataset import AlignedDataset
 from data.cache import CacheRoom, ImageCache, default_budget
 from data.loader import DatasetSettings, TrainingLoader
 from data.transforms import TrainingTransform
@@ -115,6 +116,23 @@ def _epochs(root: Path, preprocess: str, room: CacheRoom | None, workers: int = 
 def test_cached_epochs_equal_decoded_ones(tmp_path: Path, preprocess: str) -> None:
     _write_images(tmp_path)
     cached, decoded = _epochs(tmp_path, preprocess, CacheRoom(10**6)), _epochs(tmp_path, preprocess, None)
+    assert len(cached) == 12
+    assert all(torch.equal(a, b) for a, b in zip(cached, decoded, strict=True))
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_pairs_are_cached_as_well(tmp_path: Path, side_by_side: bool) -> None:
+    _write_images(tmp_path)
+    if side_by_side:
+        (tmp_path / "trainA").rename(tmp_path / "train")
+
+    def epochs(room: CacheRoom | None) -> list[torch.Tensor]:
+        transform = TrainingTransform("crop", crop_size=12)
+        dataset = AlignedDataset(DatasetSettings(tmp_path, "train", transform, channels=(3, 1), cache_room=room))
+        loader = TrainingLoader(dataset, batch_size=1, seed=5)
+        return [batch[side] for epoch in (1, 2) for batch in loader.epoch(epoch) for side in "AB"]
+
+    cached, decoded = epochs(CacheRoom(10**6)), epochs(None)
     assert len(cached) == 12
     assert all(torch.equal(a, b) for a, b in zip(cached, decoded, strict=True))
 

@@ -45,7 +45,7 @@ def options(dataroot: Path, /, **changes: Any) -> argparse.Namespace:
         "dataroot": str(dataroot), "phase": "train", "direction": "AtoB", "dataset_mode": "unaligned",
         "serial_batches": False, "num_threads": 0, "batch_size": 2, "load_size": 20, "crop_size": 8,
         "preprocess": "crop", "no_flip": False, "max_dataset_size": None, "input_nc": 3, "output_nc": 3,
-        "skip_bad": False, "seed": 5,
+        "skip_bad": False, "seed": 5, "cache": "ram", "cache_gb": None, "cache_dir": None,
     }  # fmt: skip
     return argparse.Namespace(**values | changes)
 
