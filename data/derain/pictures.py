@@ -127,10 +127,13 @@ def _batches(loaded: Iterable[Loaded], batch_size: int) -> Iterator[list[Loaded]
     """Neighbours of equal size together."""
     batch: list[Loaded] = []
     for each in loaded:
-        if batch and (len(batch) == batch_size or each.tensor.shape != batch[0].tensor.shape):
+        if batch and each.tensor.shape != batch[0].tensor.shape:
             yield batch
             batch = []
         batch.append(each)
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
     if batch:
         yield batch
 
