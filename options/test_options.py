@@ -10,7 +10,7 @@ from options.base_options import Groups
 from options.types import count_or_all, label
 from util.option import Option
 
-PROTOCOLS = ("y", "rgb")
+PROTOCOLS = ("y", "rgb", "y-matlab", "y-prenet", "raincityscapes", "spa")
 PAIRING = ("auto", "yes", "no")
 
 TEST_OPTIONS: tuple[Option, ...] = (
@@ -18,7 +18,7 @@ TEST_OPTIONS: tuple[Option, ...] = (
     Option("results_dir", "./results", "where pictures, tables and the page are written"),
     Option("num_test", None, "at most so many images; inf = all", count_or_all, minimum=1),
     Option("eval", True, "networks in evaluation mode; '--eval false' keeps dropout and batch statistics"),
-    Option("protocol", "y", "PSNR and SSIM on BT.601 limited-range luma (y) or on RGB", choices=PROTOCOLS),
+    Option("protocol", "y", "what PSNR and SSIM are: on luma, on RGB, or as in a published script", choices=PROTOCOLS),
     Option("eval_pairs", "auto", "compare with domain B; auto = where file names match", choices=PAIRING),
 )
 

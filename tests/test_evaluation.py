@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import math
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,24 @@ def test_json_carries_the_protocol_and_the_same_numbers(tmp_path: Path, rows: li
     assert content["images"][1]["input_ciede2000"] == evaluation.results[1].input.ciede2000
     assert content["mean"]["psnr"] == evaluation.mean().output.psnr
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["metrics.csv", "metrics.json"]
+
+
+def test_json_summarises_every_column(tmp_path: Path) -> None:
+    write_metrics(tmp_path, evaluate([make_row(tmp_path, str(seed), seed) for seed in range(7)], Y))
+    content = strict_json(tmp_path / "metrics.json")
+    for column in COLUMNS:
+        values = {image["name"]: image[column] for image in content["images"]}
+        assert content["std"][column] == pytest.approx(np.std(list(values.values()), ddof=1))
+        assert content["median"][column] == pytest.approx(np.median(list(values.values())))
+        ranked = sorted(values, key=values.__getitem__, reverse="ciede2000" in column)
+        assert [worst["name"] for worst in content["worst"][column]] == ranked[:5]
+    assert content["worst"]["psnr"][0]["value"] == min(image["psnr"] for image in content["images"])
+
+
+def test_json_says_what_the_protocol_resized(tmp_path: Path, rows: list[Row]) -> None:
+    small = replace(PROTOCOLS["raincityscapes"], size=(18, 15))
+    write_metrics(tmp_path, evaluate(rows, small))
+    assert strict_json(tmp_path / "metrics.json")["resized"] == {"13x21": 1}
 
 
 def test_an_image_equal_to_its_target_keeps_the_files_valid(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from html.parser import HTMLParser
 
-from util.tables import Column, Number, Row, Table, as_csv, as_html, as_latex, as_markdown
+from util.tables import Column, Number, Row, Table, as_csv, as_html, as_latex, as_markdown, as_text
 
 TABLE = Table(
     title="A_1 & <b>",
@@ -33,6 +33,12 @@ def test_markdown_keeps_its_columns() -> None:
     lines = [line for line in as_markdown(TABLE).splitlines() if line.startswith("|")]
     assert lines[2] == r"| a\|b\_c | 21.00 ± 1.41 | – | seed 1: failed |"
     assert {line.replace(r"\|", "").count("|") for line in lines} == {5}
+
+
+def test_text_is_aligned_with_the_caption_below() -> None:
+    head, first, second, blank, caption = as_text(TABLE).splitlines()
+    assert head.index("SSIM") + 4 == first.index(" –") + 2 == len(second)
+    assert (first[:5], second.split(), blank, caption) == ("a|b_c", ["plain", "–", "–"], "", TABLE.caption)
 
 
 def test_csv_has_full_precision_and_the_facts() -> None:

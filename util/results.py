@@ -132,7 +132,7 @@ def _metrics(evaluation: Evaluation) -> tuple[Metric, ...]:
         Metric("psnr", f"PSNR ({name.upper()})", description, "dB"),
         Metric("ssim", f"SSIM ({name.upper()})", description, digits=4),
     ]
-    if name != "rgb":
+    if evaluation.protocol.luma:
         metrics.append(Metric("psnr_rgb", "PSNR (RGB)", _RGB_PSNR, "dB"))
     return (*metrics, Metric("ciede2000", "Colour difference ΔE", _COLOUR_DIFFERENCE, higher_is_better=False))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from util.evaluation.files import CSV_NAME, JSON_NAME, csv_text, json_text, versions
 from util.evaluation.measures import Measure, Scorer
-from util.evaluation.measuring import Scored, measure
+from util.evaluation.measuring import Scored, count_resized, measure
 from util.evaluation.pairing import Pairing
 from util.evaluation.statistics import Summary, as_json, columns, finite, summarise
 from util.files import write_text_atomically
@@ -43,8 +43,7 @@ class Comparison:
 
     def resized(self, label: str) -> dict[str, int]:
         """How many images of one folder the protocol brought to its size, by the size they had."""
-        sizes = [scored[label].resized_from for scored in self.scored]
-        return {size: sizes.count(size) for size in sorted({*sizes} - {""})}
+        return count_resized([scored[label] for scored in self.scored])
 
 
 def compare(pairing: Pairing, scorer: Scorer, *, workers: int | None = None) -> Comparison:

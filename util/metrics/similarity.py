@@ -74,12 +74,12 @@ def shrinking_ssim(target: np.ndarray, output: np.ndarray) -> float:
 
 
 def _folded(planes: np.ndarray, factor: int) -> np.ndarray:
-    """[H, W, K] -> [ceil(H / factor), K * W / factor, 1]: every factor-th element of the planes side by side."""
-    smooth = [box_mean(planes[..., index], factor) for index in range(planes.shape[2])]
-    rows = slice(None, None, factor)
-    if planes.shape[1] % factor == 0:
-        return np.concatenate([plane[rows, rows] for plane in smooth], axis=1)[..., np.newaxis]
-    return np.concatenate(smooth, axis=1)[rows, rows, np.newaxis]
+    """[H, W, K] -> [ceil(H / factor), ceil(K W / factor), 1]: every factor-th element of the planes side by side."""
+    kept, width = [], planes.shape[1]
+    for index in range(planes.shape[2]):
+        first = -index * width % factor  # the count of every f-th column goes on from plane to plane
+        kept.append(box_mean(planes[..., index], factor)[::factor, first::factor])
+    return np.concatenate(kept, axis=1)[..., np.newaxis]
 
 
 def box_mean(plane: np.ndarray, factor: int) -> np.ndarray:
