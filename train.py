@@ -19,16 +19,15 @@ from models import Model, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_train, save_options
 from options.facts import option_facts
-from util.engine.checkpoint import load_nets
 from util.engine.device import choose_device, choose_precision
-from util.engine.run_folder import LATEST, RunFolder
+from util.engine.run_folder import RunFolder
 from util.engine.schedule import Schedule
 from util.engine.state import Position, TrainingState
 from util.engine.stepper import Stepper
 from util.engine.training import Frequencies, Training
 from util.engine.validation import DEFAULT_EVERY, Validation, Validator
 from util.environment import describe_environment
-from util.errors import EXIT_INTERRUPTED, UserError, entry_point
+from util.errors import EXIT_INTERRUPTED, entry_point
 from util.logs import set_up_logging
 from util.pages.labels import headings
 from util.pages.run_facts import RunFacts
@@ -49,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     run = RunFolder(Path(opt.checkpoints_dir) / opt.name)
     torch.manual_seed(opt.seed)
     model = create_model(opt, training=True)
-    state, resumed = begin_or_resume(opt, run, model, device)
+    state = untrained(opt, model, device)
+    resumed = opt.continue_train and run.resume(state, opt.epoch, describe_state)
     validation = None
     if validation_images is not None:
         validator = Validator(validation_images, split=opt.val_phase, protocol=opt.val_protocol)
@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         logger.info("%s is finished; a larger --n_epochs or --n_epochs_decay trains longer", run.path)
         return None
     run.create(fresh=not opt.continue_train)
+    if validation and validation.anew:
+        run.put_metrics_aside()
     save_options(opt, run.options_file)
 
     audience = gather_audience(
@@ -85,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     return None
 
 
-def begin_or_resume(opt: Options, run: RunFolder, model: Model, device: torch.device) -> tuple[TrainingState, bool]:
-    """Where the training of ``model`` stands, and whether that is the run's own last state."""
+def untrained(opt: Options, model: Model, device: torch.device) -> TrainingState:
+    """The training of ``model`` at its beginning."""
     stepper = Stepper(
         model,
         device=device,
@@ -96,29 +98,7 @@ def begin_or_resume(opt: Options, run: RunFolder, model: Model, device: torch.de
         seed=opt.seed,
     )
     schedule = Schedule(opt.lr_policy, opt.lr, opt.n_epochs, opt.n_epochs_decay, opt.lr_decay_iters)
-    state = TrainingState(stepper, schedule, Position(epoch=opt.epoch_count))
-    if opt.continue_train and opt.epoch == LATEST and run.state_file.is_file():
-        run.load_state(state, describe_state)
-        position = state.position
-        logger.info("continuing %s: epoch %d, after %d images in all", run.path, position.epoch, position.total_images)
-        return state, True
-    if opt.continue_train:
-        load_networks_alone(opt, run, stepper)
-    return state, False
-
-
-def load_networks_alone(opt: Options, run: RunFolder, stepper: Stepper) -> None:
-    """Go on from the networks of ``--epoch`` where there is no training state, as with other projects' weights."""
-    if run.state_file.is_file():
-        raise UserError(
-            f"--epoch {opt.epoch}: {run.path} goes on from its training state only; to start from epoch {opt.epoch}, "
-            f"copy {opt.epoch}_net_*.pth to the folder of another --name."
-        )
-    load_nets(stepper.model.nets, run.path, opt.epoch, describe_state)
-    logger.warning(
-        "%s: only the networks of '%s' are loaded; optimizers start fresh at epoch %d",
-        *(run.path, opt.epoch, opt.epoch_count),
-    )
+    return TrainingState(stepper, schedule, Position(epoch=opt.epoch_count))
 
 
 def visdom_server(opt: Options) -> VisdomServer | None:

@@ -293,3 +293,14 @@ def test_a_finished_run_is_not_validated_again(work: Workplace, capsys: pytest.C
     assert work.train("--continue_train", "--display_id", "0") == 0
     assert "is finished" in capsys.readouterr().err
     assert (work.run() / "training_state.pth").read_bytes() == before
+
+
+def test_numbers_of_two_protocols_are_not_mixed(work: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert work.train(*FLAGS, "--n_epochs", "1") == 0
+    before = (work.run() / "metrics.csv").read_text()
+    resumed = ("--continue_train", "--display_id", "0", "--n_epochs", "2", "--val_protocol", "rgb")
+    assert work.train(*resumed) == 0
+    assert "measured otherwise than before (protocol y -> rgb)" in capsys.readouterr().err
+    assert (work.run() / "metrics.previous.csv").read_text() == before
+    assert [(row["epoch"], row["psnr"] == row["psnr_rgb"]) for row in metrics_of(work)] == [("2", True)]
+    assert yaml.safe_load((work.run() / BEST_FILE).read_text())["protocol"] == "rgb"

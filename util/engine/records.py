@@ -73,15 +73,17 @@ class Records:
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, Best] = field(default_factory=dict)
 
-    def measure_by(self, yardstick: Yardstick) -> None:
-        """Go on under ``yardstick``; what was measured by another one is dropped, with a warning."""
-        if self.yardstick not in (None, yardstick):
+    def measure_by(self, yardstick: Yardstick) -> bool:
+        """Go on under ``yardstick``; what was measured by another one is dropped, with a warning (True)."""
+        changed = self.yardstick not in (None, yardstick)
+        if changed:
             logger.warning(
                 "validation is measured otherwise than before (%s), so the best checkpoints are chosen anew",
                 _difference(self.yardstick, yardstick),
             )
             self.reference, self.last, self.best, self.last_epoch = {}, {}, {}, 0
         self.yardstick = yardstick
+        return changed
 
     def add(self, values: Mapping[str, float], *, epoch: int, total_images: int) -> tuple[str, ...]:
         """Take in a validation after ``epoch``; returns the metrics by which it is the best; a tie is not better."""

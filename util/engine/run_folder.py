@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from util.engine.checkpoint import Describe, load_file, save_atomically, save_nets
+from util.engine.checkpoint import Describe, load_file, load_nets, save_atomically, save_nets
 from util.engine.records import best_tag
 from util.engine.state import TrainingState
 from util.errors import UserError
+from util.files import cannot_write
+from util.trackers.loss_files import METRICS_NAME, PREVIOUS_METRICS_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +77,46 @@ class RunFolder:
     def save_best(self, state: TrainingState) -> None:
         """Keep the networks of this moment under the name of every metric that they are the best by, and the records.
 
-        Best of all after :meth:`save_state`: a run that dies in between makes up for it by calling this again.
+        To be called after :meth:`save_state`: a run that dies in between makes up for it by calling this again.
         """
         for metric in state.records.best_at(state.position.total_images):
             save_nets(state.stepper.model.nets, self.path, best_tag(metric))
         state.records.write(self.path)
 
-    def load_state(self, state: TrainingState, describe: Describe) -> None:
-        """Put everything back that :meth:`save_state` wrote.
+    def put_metrics_aside(self) -> None:
+        """Keep the table of validations that were measured otherwise under another name, so that it is not mixed.
 
         Raises:
-            UserError: the file is damaged or belongs to other options.
+            UserError: it cannot be renamed.
         """
+        table = self.path / METRICS_NAME
+        try:
+            if table.is_file():
+                table.replace(self.path / PREVIOUS_METRICS_NAME)
+        except OSError as reason:
+            raise cannot_write(self.path / PREVIOUS_METRICS_NAME, reason) from reason
+
+    def resume(self, state: TrainingState, tag: str, describe: Describe) -> bool:
+        """Bring ``state`` to where the run stood: from its training state (True), which ``latest`` names.
+
+        Where there is none, as with other projects' weights, load the networks of ``tag`` alone (False).
+
+        Raises:
+            UserError: a file is missing, damaged or of other options; another tag although there is a training state.
+        """
+        if not self.state_file.is_file():
+            load_nets(state.stepper.model.nets, self.path, tag, describe)
+            logger.warning(
+                "%s: only the networks of '%s' are loaded; optimizers start fresh at epoch %d",
+                *(self.path, tag, state.position.epoch),
+            )
+            return False
+        if tag != LATEST:
+            raise UserError(
+                f"--epoch {tag}: {self.path} goes on from its training state only; to start from epoch {tag}, "
+                f"copy {tag}_net_*.pth to the folder of another --name."
+            )
         state.load_state_dict(load_file(self.state_file, state.stepper.device), self.state_file, describe)
+        position = state.position
+        logger.info("continuing %s: epoch %d, after %d images in all", self.path, position.epoch, position.total_images)
+        return True

@@ -113,7 +113,8 @@ class Validation:
         """Records in ``state`` that were measured otherwise start anew, with a warning."""
         self._state, self._validator, self._every = state, validator, every
         yardstick = validator.yardstick
-        state.records.measure_by(yardstick)
+        self.anew = state.records.measure_by(yardstick)
+        """Whether there were validations before that were measured otherwise."""
         logger.info(
             "validation: %d pairs of the %s split, every %d epochs and at the end, protocol %s",
             *(yardstick.images, yardstick.split, every, yardstick.protocol),
