@@ -245,7 +245,7 @@ def test_numbers_are_written_for_people(value: float, signed: bool, text: str) -
 def test_the_manifest_reads_back_as_it_was(tmp_path: Path) -> None:
     scores = {"fake_B": {"psnr_y": math.inf}, "real_A": {"psnr_y": 20.5}}
     rows = (
-        Row("<雨> \"'", {"real_A": "../a b.png"}, scores, {"real_A": (3, 2)}, {"real_A": "../a b.tif"}, "why"),
+        Row("<雨> \"'", {"real_A": "../a b.png"}, scores, {"real_A": (3, 2)}, {"real_A": "../a b.tif"}, excluded="why"),
         Row("b", {}),
     )
     manifest = ResultManifest(

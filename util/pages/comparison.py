@@ -131,6 +131,7 @@ def _row(runs: Sequence[Run], name: str, columns: Sequence[Column], keys: set[st
     sizes: dict[str, tuple[int, int]] = {}
     scores: dict[str, dict[str, float]] = {}
     originals: dict[str, str] = {}
+    thumbnails: dict[str, str] = {}
     for run, row in found:
         manifest = run.manifest
         renamed = {manifest.before: manifest.before, manifest.after: _output_label(runs, run)}
@@ -142,9 +143,11 @@ def _row(runs: Sequence[Run], name: str, columns: Sequence[Column], keys: set[st
                     sizes[new] = row.sizes[old]
                 if old in row.originals:
                     originals[new] = place(run.folder / row.originals[old], f"{new}_original", name)
+                if old in row.thumbnails:
+                    thumbnails[new] = place(run.folder / row.thumbnails[old], f"{new}_thumbnail", name)
                 scores[new] = {key: value for key, value in row.scores.get(old, {}).items() if key in keys}
     measured = {label: values for label, values in scores.items() if values}
-    return Row(name, images, measured, sizes, originals, _why_excluded(runs, found))
+    return Row(name, images, measured, sizes, originals, thumbnails, _why_excluded(runs, found))
 
 
 def _why_excluded(runs: Sequence[Run], found: Sequence[tuple[Run, Row]]) -> str:

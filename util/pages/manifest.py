@@ -55,7 +55,8 @@ class Row:
 
     ``scores`` holds what was measured: label -> metric's key -> value; no entry where there is no ground truth.
     ``sizes`` maps labels to (width, height) in pixels; :func:`util.pages.result_page.write_result_page` reads what is
-    missing from the files. ``excluded`` says why the row does not count in the means; empty if it does.
+    missing from the files, and makes ``thumbnails`` (label -> path) of large images for the overview.
+    ``excluded`` says why the row does not count in the means; empty if it does.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Row:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     originals: Mapping[str, str] = field(default_factory=dict)
+    thumbnails: Mapping[str, str] = field(default_factory=dict)
     excluded: str = ""
 
 
@@ -98,10 +100,11 @@ class ResultManifest:
             raise ValueError(f"two columns have the same label: {[column.label for column in self.columns]}")
         for row in self.rows:
             measured = {key for values in row.scores.values() for key in values}
-            named = row.images.keys() | row.scores.keys() | row.sizes.keys() | row.originals.keys()
+            files = (row.images, row.originals, row.thumbnails)
+            named = set(row.scores).union(row.sizes, *files)
             if unknown := (named - labels) | (measured - keys):
                 raise ValueError(f"row {row.name!r}: no column or metric is called {sorted(unknown)}")
-            for path in (*row.images.values(), *row.originals.values()):
+            for path in (path for paths in files for path in paths.values()):
                 if not (is_relative(path) if self.reaches_out else is_inside(path)):
                     raise ValueError(f"row {row.name!r}: {path!r} is not a relative path inside the page's folder")
 
@@ -169,6 +172,7 @@ def _row(data: Mapping[str, Any], before: str, after: str) -> Row:
         scores={label: {key: float(value) for key, value in values.items()} for label, values in scores.items()},
         sizes={label: (int(width), int(height)) for label, (width, height) in data.get("sizes", {}).items()},
         originals=dict(data.get("originals", {})),
+        thumbnails=dict(data.get("thumbnails", {})),
         excluded=data.get("excluded", ""),
     )
 

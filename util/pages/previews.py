@@ -11,10 +11,14 @@ from PIL import Image
 
 from util.errors import UserError
 from util.files import write_atomically
+from util.images import safe_child
 from util.pictures import UnreadablePicture, picture_size, read_eight_bit
 
 SHOWN_BY_BROWSERS = frozenset({"AVIF", "BMP", "GIF", "JPEG", "PNG", "WEBP"})  # Pillow's names
 FAST = 1  # of PNG's compression levels
+LARGE = 1_000_000  # pixels: beyond it a browser full of decoded pictures is slow, and a small copy looks the same
+THUMBNAIL_SIDE = 800  # pixels: a column of a wide screen, or half of one with two pixels for each
+THUMBNAIL_QUALITY = 90  # of JPEG, whose artefacts shall not be taken for the network's
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,25 @@ def size_on_page(path: Path) -> tuple[int, int] | None:
         return None
 
 
+def is_large(size: tuple[int, int]) -> bool:
+    """Whether the overview is to show a thumbnail instead of an image of this size."""
+    return size[0] * size[1] > LARGE
+
+
+def write_thumbnail(folder: Path, file: Path, path: str) -> str:
+    """Write a small JPEG of an image to ``folder/<path>`` and return ``path``.
+
+    Raises:
+        UserError: the image cannot be read or the thumbnail not written, or ``path`` leads out of the folder.
+    """
+    picture = read_eight_bit(file)
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+    encoded = io.BytesIO()
+    picture.save(encoded, format="JPEG", quality=THUMBNAIL_QUALITY, subsampling=0)
+    write_atomically(safe_child(folder, path), encoded.getvalue())
+    return path
+
+
 def show_in_page(folder: Path, file: Path, preview: str) -> Shown:
     """Say how the page in ``folder`` can show ``file``, which may lie anywhere on the same drive.
 
@@ -48,7 +71,7 @@ def show_in_page(folder: Path, file: Path, preview: str) -> Shown:
         return Shown(relative_address(folder, file))
     encoded = io.BytesIO()
     read_eight_bit(file).save(encoded, format="PNG", compress_level=FAST)
-    write_atomically(folder / preview, encoded.getvalue())
+    write_atomically(safe_child(folder, preview), encoded.getvalue())
     return Shown(preview, relative_address(folder, file))
 
 

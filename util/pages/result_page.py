@@ -6,6 +6,8 @@ Python writes the frame and the table of means; scripts fill in the rows from th
 from __future__ import annotations
 
 import dataclasses
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from dominate import tags
 from util.files import write_text_atomically
 from util.pages.html import add_scripts, embedded_json, image_address, new_document
 from util.pages.manifest import Column, ResultManifest, Row, as_json, save_manifest
-from util.pages.previews import size_on_page
+from util.pages.previews import is_large, size_on_page, write_thumbnail
 from util.pages.summary import scored_columns, summary_section
 
 PAGE_NAME = "index.html"
@@ -33,17 +35,22 @@ SCRIPTS = (
     "help.js",
 )
 DATA_ID = "page-data"
+THUMBNAILS = "thumbnails"
+MAX_THREADS = 4
 
 
 def write_result_page(folder: Path, manifest: ResultManifest) -> Path:
     """Write ``manifest.json`` and ``index.html`` into ``folder`` and return the page's path.
 
-    The images that the manifest names are expected in their places; only the sizes it lacks are read from them.
+    The images that the manifest names are expected in their places. Sizes it lacks are read from them, and of those
+    above a million pixels small copies are written into ``folder/thumbnails`` for the overview.
 
     Raises:
         UserError: something cannot be written.
     """
-    manifest = dataclasses.replace(manifest, rows=tuple(_with_sizes(folder, row) for row in manifest.rows))
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        rows = tuple(pool.map(functools.partial(_completed, folder), manifest.rows))
+    manifest = dataclasses.replace(manifest, rows=rows)
     save_manifest(folder, manifest)
     path = folder / PAGE_NAME
     write_text_atomically(path, render_result_page(manifest))
@@ -66,11 +73,17 @@ def render_result_page(manifest: ResultManifest) -> str:
     return str(page.render(pretty=False))
 
 
-def _with_sizes(folder: Path, row: Row) -> Row:
-    """The row with the sizes of all its images, so that the page keeps its shape while they load."""
+def _completed(folder: Path, row: Row) -> Row:
+    """The row with the sizes of its images, for a page that keeps its shape while they load, and with thumbnails."""
     read = {label: size_on_page(folder / path) for label, path in row.images.items() if label not in row.sizes}
-    found = {label: size for label, size in read.items() if size is not None}
-    return dataclasses.replace(row, sizes={**row.sizes, **found}) if found else row
+    sizes = {**row.sizes, **{label: size for label, size in read.items() if size is not None}}
+    large = [label for label, size in sizes.items() if label in row.images and is_large(size)]
+    thumbnails = {
+        label: write_thumbnail(folder, folder / row.images[label], f"{THUMBNAILS}/{label}/{row.name}.jpg")
+        for label in large
+        if label not in row.thumbnails
+    }
+    return dataclasses.replace(row, sizes=sizes, thumbnails={**row.thumbnails, **thumbnails})
 
 
 def _header(manifest: ResultManifest) -> tags.html_tag:
@@ -149,6 +162,6 @@ def _page_data(manifest: ResultManifest) -> dict[str, Any]:
     """The manifest as the scripts get it: with quoted addresses in place of paths."""
     data = as_json(manifest)
     for row in data["rows"]:
-        for kind in ("images", "originals"):
+        for kind in ("images", "originals", "thumbnails"):
             row[kind] = {label: image_address(path) for label, path in row[kind].items()}
     return data

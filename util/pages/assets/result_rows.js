@@ -43,7 +43,7 @@ function figureOf(row, column) {
     const size = sizeOf(row, column);
     if (size) [image.width, image.height] = size;
     image.addEventListener("error", () => figure.classList.add("broken"));
-    image.src = address;
+    image.src = row.thumbnails[described.label] || address;
     const opener = element("button", "picture", image);
     opener.type = "button";
     opener.dataset.column = column;
@@ -68,6 +68,7 @@ function empty(shell) {
   const place = shell.lastElementChild;
   if (!place.childElementCount || place.contains(document.activeElement)) return;
   place.style.height = `${place.offsetHeight}px`;
+  for (const image of place.querySelectorAll("img")) image.removeAttribute("src"); // or its bytes stay
   place.replaceChildren();
 }
 

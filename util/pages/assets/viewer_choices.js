@@ -64,6 +64,8 @@ function chooseAgainst(column) {
 function setMode(mode) {
   const stays = ["slider", "one"].includes(mode) && ["slider", "one"].includes(state.mode);
   state.mode = mode;
+  const pairs = comparable(currentRow());
+  if (mode === "slider" && !pairs.includes(state.right)) state.right = pairs.find((column) => column !== state.left);
   if (!stays) rebuild();
   else {
     settle(currentRow());
