@@ -53,6 +53,9 @@ class FakeClient:
     def close(self, window: str) -> None:
         self._answer()
 
+    def save(self, envs: list[str]) -> None:
+        self._answer()
+
     def get_env_list(self) -> list[str]:
         self._answer()
         return ["run"] if self.lines else []

@@ -22,22 +22,26 @@ from util.trackers.visdom_client import VisdomServer, connect
 logger = logging.getLogger(__name__)
 
 POINTS = 1000
-SECONDS_BETWEEN_SENDINGS = 2.0
+SECONDS_BETWEEN_SENDINGS = 2.0  # at least
+LARGEST_PAUSE = 30.0
+LARGEST_SHARE = 0.005  # of one core that sending may take
 RETRY_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 PADDING = 4
 WHITE = 255
 LOSSES, METRICS, IMAGES = "losses", "metrics", "images"
 RATE_WINDOW = "learning rate"
+RATE_HEADROOM = 1.1
 
 
 class VisdomTracker:
     """Tracker that sends plots and pictures from a thread of its own.
 
     Nothing waits in a queue: the thread sends the curves and the pictures as they are now, each whole (thinned to a
-    fixed number of points), at most every few seconds. So at most one report of each kind waits, however slow the
-    server is, and a server that was restarted, or started long after the training, gets everything. One that stops
-    answering is reported in one log line and asked again now and then.
+    fixed number of points), at most every few seconds and so seldom that it takes next to nothing of the processor.
+    So at most one report of each kind waits, however slow the server is, and a server that was restarted, or started
+    long after the training, gets everything. One that stops answering is reported in one log line and asked again now
+    and then.
 
     ``past`` is the folder of a resumed run, whose numbers are replayed into the plots; ``words`` maps labels of
     pictures to headings; ``protocol`` is that of the validations.
@@ -106,8 +110,10 @@ class VisdomTracker:
         not_before = 0.0
         while kinds := self._next(not_before):
             try:
-                self._send(kinds)
-                not_before = time.monotonic() + self._pause
+                seconds = self._send(kinds)
+                if self._closing:
+                    self._client.save([self._server.env])  # for a server that is started again later
+                not_before = time.monotonic() + max(self._pause, min(seconds / LARGEST_SHARE, LARGEST_PAUSE))
                 if self._outage:
                     self._outage = False
                     logger.info("The Visdom server at %s:%d answers: %s", *self._where, self._server.page)
@@ -131,13 +137,17 @@ class VisdomTracker:
             kinds, self._waiting = self._waiting, set()
             return kinds
 
-    def _send(self, kinds: set[str]) -> None:
-        """Send these kinds of reports, or all there were so far to a server that has not got them."""
+    def _send(self, kinds: set[str]) -> float:
+        """Send these kinds of reports, or all there were so far to a server that has not got them.
+
+        Returns the seconds that the processor was busy with it.
+        """
         if self._client is None:
             self._client = self._connect(self._server)
             self._clear()
             kinds |= self._reported
-        elif self._server.env.replace("/", "_") not in self._client.get_env_list():
+        began = time.thread_time()
+        if self._server.env.replace("/", "_") not in self._client.get_env_list():
             kinds |= self._reported
         with self._changed:
             losses, metrics, pictures = self._history.losses(), self._history.metrics(), self._pictures
@@ -147,6 +157,7 @@ class VisdomTracker:
             self._send_metrics(metrics)
         if IMAGES in kinds:
             self._send_images(*pictures)
+        return time.thread_time() - began
 
     def _clear(self) -> None:
         """A new run does not show what an earlier one of its name left on the server."""
@@ -175,8 +186,11 @@ class VisdomTracker:
     def _send_losses(self, curves: Curves) -> None:
         losses = {name: line for name, line in curves.values.items() if name != LEARNING_RATE}
         self._plot(LOSSES, curves.positions, losses, {"title": LOSSES, "ylabel": "loss"})
-        rate = {LEARNING_RATE: curves.values[LEARNING_RATE]}
-        self._plot(RATE_WINDOW, curves.positions, rate, {"title": RATE_WINDOW, "ylabel": "learning rate"})
+        rate = curves.values[LEARNING_RATE]
+        # Left alone, the axis of a constant goes from -1 to 1, and the rate looks like 0.
+        axis = {"ytickmin": 0.0, "ytickmax": RATE_HEADROOM * float(rate.max())} if rate.max() > 0 else {}
+        opts = {"title": RATE_WINDOW, "ylabel": "learning rate", **axis}
+        self._plot(RATE_WINDOW, curves.positions, {LEARNING_RATE: rate}, opts)
 
     def _send_metrics(self, curves: Curves) -> None:
         for name, line in curves.values.items():
