@@ -49,24 +49,37 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         UserError: a number out of range, or flags that contradict each other.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--clean", type=Path, required=True, help="folder of clean photographs, searched with its sub-folders")
-    add("--out", type=Path, required=True, help="folder to write; new, empty, or an earlier output of this script")
-    add("--preset", choices=PRESETS, default="mixed", help="which rain (%(default)s)")
+    parser.add_argument(
+        "--clean", type=Path, required=True, help="folder of clean photographs, searched with its sub-folders"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write; new, empty, or an earlier output of this script"
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="mixed", help="which rain (%(default)s)")
     layout = parser.add_mutually_exclusive_group()
     layout.add_argument("--paired", dest="layout", action="store_const", const="paired", default="paired",
                         help="A and B show the same scenes under the same names (default)")  # fmt: skip
     layout.add_argument("--unpaired", dest="layout", action="store_const", const="unpaired",
                         help="half of the scenes are rained on for A, the others stay clean in B")  # fmt: skip
-    add("--phase", choices=PHASES, default="train", help="folders are called <phase>A and <phase>B (%(default)s)")
-    add("--per_image", type=int, default=1, metavar="K", help="rainy images per clean one (%(default)s)")
-    add("--size", type=size, help="512: shorter side; 640x480: the middle in this shape (as they are)")
-    add("--depth", type=Path, help="folder of depth files named like the images (a road scene is assumed)")
-    add("--depth_step", type=float, metavar="M", help="metres per step of depth files (8 bit: 1; 16 bit: 1/256)")
-    add("--no_fog", action="store_true", help="streaks alone, without fog and veil")
-    add("--seed", type=int, default=0, help="decides the rain and the split; at least 0 (%(default)s)")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (%(default)s, one per core)")
-    add("--overwrite", action="store_true", help="replace another output of this script in --out")
+    parser.add_argument(
+        "--phase", choices=PHASES, default="train", help="folders are called <phase>A and <phase>B (%(default)s)"
+    )
+    parser.add_argument(
+        "--per_image", type=int, default=1, metavar="K", help="rainy images per clean one (%(default)s)"
+    )
+    parser.add_argument("--size", type=size, help="512: shorter side; 640x480: the middle in this shape (as they are)")
+    parser.add_argument(
+        "--depth", type=Path, help="folder of depth files named like the images (a road scene is assumed)"
+    )
+    parser.add_argument(
+        "--depth_step", type=float, metavar="M", help="metres per step of depth files (8 bit: 1; 16 bit: 1/256)"
+    )
+    parser.add_argument("--no_fog", action="store_true", help="streaks alone, without fog and veil")
+    parser.add_argument("--seed", type=int, default=0, help="decides the rain and the split; at least 0 (%(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (%(default)s, one per core)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace another output of this script in --out")
     args = parser.parse_args(argv)
     for name, least in (("seed", 0), ("per_image", 1), ("workers", 1)):
         if getattr(args, name) < least:

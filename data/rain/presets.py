@@ -106,7 +106,7 @@ PHOTO = Recipe(
 )  # fmt: skip
 SPARSE = Recipe(
     "sparse", "add", white=True,
-    near_density=(2.0, 15.0), near_length=(36.0, 110.0), near_width=(1.1, 2.3), near_peak=(0.2, 0.65),
+    near_density=(3.0, 20.0), near_length=(36.0, 110.0), near_width=(1.2, 2.5), near_peak=(0.25, 0.75),
     far=(1.0, 3.0), bead=(0.0, 0.3), angle=(-35.0, 35.0), jitter=(0.1, 1.5), gust=NONE,
 )  # fmt: skip
 CROSSED = Recipe(
