@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
         save(tmp_path / "gt" / f"{name}.png", target)
         save(tmp_path / "in" / f"{name}.png", target + rng.integers(0, 70, (*SIZE, 1)))
         save(tmp_path / "ours" / f"{name}.png", target + rng.integers(-5 - seed, 6 + seed, target.shape))
-        save(tmp_path / "theirs" / f"{name}.bmp", target + [-30, 19, -20])
+        save(tmp_path / "theirs" / f"{name}.bmp", target + np.array([-30, 19, -20]))
     return tmp_path
 
 
@@ -127,8 +127,9 @@ def test_the_worst_five_are_the_lowest_psnr_and_the_highest_difference(root: Pat
     assert run(root) == 0
     result = content(root)["results"][0]
     for key, reverse in (("psnr", False), ("ciede2000", True)):
-        ranked = sorted(result["images"], key=lambda image, key=key: image[key], reverse=reverse)
-        assert [each["name"] for each in result["worst"][key]] == [image["name"] for image in ranked[:5]]
+        values = {image["name"]: image[key] for image in result["images"]}
+        ranked = sorted(values, key=values.__getitem__, reverse=reverse)
+        assert [each["name"] for each in result["worst"][key]] == ranked[:5]
 
 
 @pytest.mark.parametrize(("metrics", "expected"), [

@@ -145,7 +145,7 @@ def test_inputs_decide_which_clean_scenes_belong_to_the_test(tmp_path: Path) -> 
     pairing = paired(tmp_path, rule, inputs=True)
     assert len(pairing.items) == 2 and pairing.unused_targets == 1
     (tmp_path / "a" / names[1]).unlink()
-    with pytest.raises(UserError, match="--results .*a lacks 1"):
+    with pytest.raises(UserError, match=r"--results .*a lacks 1"):
         paired(tmp_path, rule, inputs=True)
 
 
