@@ -131,7 +131,8 @@ def test_differing_protocols_are_refused_unless_only_pictures_are_wanted(
     assert main([str(first), str(second), "--out", str(tmp_path / "out")]) == 2
     assert "'RGB'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert compare(tmp_path, str(first), str(second), "--no_metrics").metrics == ()
+    pictures = compare(tmp_path, str(first), str(second), "--no_metrics")
+    assert pictures.metrics == () and pictures.rows[0].scores == {}
 
 
 def test_runs_without_ground_truth_are_compared_by_their_pictures(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import filecmp
 import itertools
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,17 +64,19 @@ def compare_runs(
         UserError: a metric was measured by different protocols, no image counts, or an image cannot be placed.
     """
     metrics = _common_metrics(runs) if with_metrics else ()
-    names = list(dict.fromkeys(row.name for run in runs for row in run.manifest.rows))
+    found: dict[str, list[tuple[Run, Row]]] = {}
+    for run in runs:
+        for row in run.manifest.rows:
+            found.setdefault(row.name, []).append((run, row))
     columns = _columns(runs)
-    keys = {metric.key for metric in metrics}
-    rows = tuple(_row(runs, name, columns, keys, place) for name in names)
+    rows = tuple(_row(runs, name, together, columns, place) for name, together in found.items())
     if all(row.excluded for row in rows):
         reason = rows[0].excluded if rows else "there are no images"
         raise UserError(f"{' and '.join(run.name for run in runs)}: have no image in common to compare ({reason}).")
     manifest = ResultManifest(
         title=f"Comparison: {', '.join(run.name for run in runs)}",
         columns=columns,
-        rows=rows,
+        rows=rows if with_metrics else tuple(replace(row, scores={}) for row in rows),
         notes=_notes(runs, rows),
         metrics=metrics,
         before=columns[0].label,
@@ -125,42 +128,48 @@ def _common_metrics(runs: Sequence[Run]) -> tuple[Metric, ...]:
     return tuple(metric for _, metric in found.values())
 
 
-def _row(runs: Sequence[Run], name: str, columns: Sequence[Column], keys: set[str], place: Placing) -> Row:
-    found = [(run, row) for run in runs for row in run.manifest.rows if row.name == name]
-    images: dict[str, str] = {}
-    sizes: dict[str, tuple[int, int]] = {}
-    scores: dict[str, dict[str, float]] = {}
-    originals: dict[str, str] = {}
-    thumbnails: dict[str, str] = {}
-    for run, row in found:
+def _row(
+    runs: Sequence[Run], name: str, found: Sequence[tuple[Run, Row]], columns: Sequence[Column], place: Placing
+) -> Row:
+    """One row of the comparison, from the rows of that name; the input and the ground truth come from the first."""
+    labels = {column.label for column in columns}
+    row = Row(name, {}, {}, {}, {}, {}, _why_excluded(runs, found, columns))
+    for run, own in found:
         manifest = run.manifest
-        renamed = {manifest.before: manifest.before, manifest.after: _output_label(runs, run)}
-        renamed[manifest.target] = manifest.target
-        for old, new in renamed.items():
-            if old in row.images and new not in images and any(column.label == new for column in columns):
-                images[new] = place(run.folder / row.images[old], new, name)
-                if old in row.sizes:
-                    sizes[new] = row.sizes[old]
-                if old in row.originals:
-                    originals[new] = place(run.folder / row.originals[old], f"{new}_original", name)
-                if old in row.thumbnails:
-                    thumbnails[new] = place(run.folder / row.thumbnails[old], f"{new}_thumbnail", name)
-                scores[new] = {key: value for key, value in row.scores.get(old, {}).items() if key in keys}
-    measured = {label: values for label, values in scores.items() if values}
-    return Row(name, images, measured, sizes, originals, thumbnails, _why_excluded(runs, found))
+        new_labels = {label: label for label in (manifest.before, manifest.target)}
+        new_labels[manifest.after] = _output_label(runs, run)
+        taken = {old: new for old, new in new_labels.items() if old in own.images and new in labels - row.images.keys()}
+        row = replace(
+            row,
+            images={**row.images, **_placed(own.images, taken, run, place, name)},
+            scores={**row.scores, **{new: own.scores[old] for old, new in taken.items() if old in own.scores}},
+            sizes={**row.sizes, **{new: own.sizes[old] for old, new in taken.items() if old in own.sizes}},
+            originals={**row.originals, **_placed(own.originals, taken, run, place, name, "_original")},
+            thumbnails={**row.thumbnails, **_placed(own.thumbnails, taken, run, place, name, "_thumbnail")},
+        )
+    return row
 
 
-def _why_excluded(runs: Sequence[Run], found: Sequence[tuple[Run, Row]]) -> str:
+def _placed(
+    files: Mapping[str, str], taken: Mapping[str, str], run: Run, place: Placing, name: str, suffix: str = ""
+) -> dict[str, str]:
+    """The files of the labels that are taken, under their new labels and where the page finds them."""
+    return {new: place(run.folder / files[old], new + suffix, name) for old, new in taken.items() if old in files}
+
+
+def _why_excluded(runs: Sequence[Run], found: Sequence[tuple[Run, Row]], columns: Sequence[Column]) -> str:
     """Why a row cannot be compared; empty if it can."""
-    have = [run for run, _ in found]
-    if missing := [run.name for run in runs if run not in have]:
+    have = [run.name for run, _ in found]
+    if missing := [run.name for run in runs if run.name not in have]:
         return f"not in {', '.join(missing)}"
     (first, row), *others = found
+    words = {first.manifest.before: "input", first.manifest.target: "ground truth"}
+    same = [column.label for column in columns if column.paired and column.label in words]
     for run, other in others:
-        for label, words in ((first.manifest.before, "input"), (first.manifest.target, "ground truth")):
+        for label in same:
             both = label in row.images and label in other.images
             if both and not same_picture(first.folder / row.images[label], run.folder / other.images[label]):
-                return f"another {words} in {run.name}"
+                return f"another {words[label]} in {run.name}"
     if unmeasured := [run.name for run, row in found if run.manifest.metrics and not row.scores]:
         return f"not measured in {', '.join(unmeasured)}"
     return ""

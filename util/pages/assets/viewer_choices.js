@@ -20,7 +20,7 @@ function showChoices(row) {
   } else if (state.mode === "one") {
     made.push(group("shown", all, state.right, (column) => pick("right", column)));
   } else if (state.mode === "difference") {
-    made.push(group("difference to", pairs, state.against, chooseAgainst), gainControl());
+    made.push(group("to", pairs, state.against, chooseAgainst), gainControl());
   }
   if (!made.length) {
     made.push(element("span", "hint mouse", "wheel or + to zoom · ← → other images · ? all keys"));
@@ -40,7 +40,7 @@ function gainControl() {
     setGain(GAINS[Number(input.value)]);
     shown.textContent = `× ${state.gain}`;
   });
-  return element("label", "choice gain", element("span", "label", "magnified"), input, shown);
+  return element("label", "choice gain", element("span", "label", "gain"), input, shown);
 }
 
 function setGain(gain) {
