@@ -256,7 +256,7 @@ def test_an_image_that_vanishes_costs_no_training(
 
     monkeypatch.setattr(Stepper, "step", step_and_delete)
     where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]
-    flags = [*small_model_flags("cut"), "--no_html", "--n_epochs", "9", "--n_epochs_decay", "0"]
+    flags = [*small_model_flags("cut"), "--no_html", "--cache", "none", "--n_epochs", "9", "--n_epochs_decay", "0"]
     assert train_program.main([*where, *flags]) == 2
     assert "rainy_" in sentence(capsys)
     state = torch.load(tmp_path / "checkpoints" / "run" / "training_state.pth", weights_only=True)
