@@ -1,6 +1,4 @@
 // The page of a running training: takes the data that data.js brings, now and again and again.
-"use strict";
-
 const REFRESH_MILLISECONDS = 10000;
 const SILENCE_SECONDS = 900; // no news for so long: is it still running?
 

@@ -1,7 +1,5 @@
 // Curves over epochs, one small chart each. All charts share smoothing, scale, range, the pointer's epoch and the
 // epoch of the pictures that are shown.
-"use strict";
-
 const view = { smooth: 0.5, log: false, share: 1, epoch: null, shown: null };
 const SVG = "http://www.w3.org/2000/svg";
 const EDGE = { left: 52, right: 10, top: 10, bottom: 22 };
@@ -237,7 +235,7 @@ class Chart {
       this.spot.setAttribute("cx", this.x(this.positions[index]));
       this.spot.setAttribute("cy", this.y(value));
     }
-    const when = view.epoch === null ? [] : [element("span", { class: "at" }, `epoch ${short(this.positions[index])}`)];
+    const when = view.epoch === null ? [] : [element("span", { class: "at" }, `epoch ${short(this.positions[index])}`), " "];
     this.value.replaceChildren(...when, element("strong", {}, this.write(value)));
   }
 }

@@ -1,6 +1,4 @@
 // The pictures of one moment of the training, and the slider through all of them.
-"use strict";
-
 const PLAY_MILLISECONDS = 350;
 const PICTURE_PIXELS = 180; // at least so wide, but two side by side on any screen
 
