@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data import create_test_dataset
+from data.creation import create_test_dataset
 from data.derain.network import Network
 from data.derain.run import derain
 from models import create_model

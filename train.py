@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from data import create_training_loader, create_validation_dataset
+from data.creation import create_training_loader, create_validation_dataset
 from models import Model, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_train, save_options

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from data import create_test_dataset
+from data.creation import create_test_dataset
 from options import parse_test
 from options.test_options import PROTOCOLS
 from scripts._ablation_grids import GRIDS, Grid

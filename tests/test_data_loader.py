@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data import create_training_loader
+from data.creation import create_training_loader
 from data.loader import Batch, DatasetSettings, TrainingDataset, TrainingLoader
 from data.sampler import EpochBatches, SampleKey, epoch_order
 from data.transforms import TrainingTransform

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data import SMALLEST_PAIR, TestDataset, create_test_dataset
+from data.creation import SMALLEST_PAIR, create_test_dataset
+from data.test_dataset import TestDataset
 from util.errors import UserError
 from util.metrics import SSIM_WINDOW
 

@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
-from data import create_validation_dataset
+from data.creation import create_validation_dataset
 from options import parse_train
 from tests.conftest import small_model_flags
 from tests.test_end_to_end import Workplace
