@@ -67,14 +67,7 @@ def pair(
     """
     one_to_one = all(len(set(map(rule.key, folder.images))) == len(folder.images) for folder in folders)
     images = [_renamed(folder, rule.key) if one_to_one else dict(folder.images) for folder in folders]
-    names = sorted(set(images[0]).intersection(*images))
-    lacking = {
-        folder.label: tuple(sorted(set().union(*images) - has.keys()))
-        for folder, has in zip(folders, images, strict=True)
-    }
-    left_out = {label: missing for label, missing in lacking.items() if missing}
-    if left_out and not allow_missing:
-        raise _unmatched(folders, left_out)
+    names, left_out = _in_every(folders, images, allow_missing=allow_missing)
     labels, where = tuple(folder.label for folder in folders), {folder.label: str(folder.path) for folder in folders}
     if target is None:
         items = [Item(name, None, _images_of(name, labels, images)) for name in names]
@@ -104,6 +97,20 @@ def pair(
         images_per_target=(min(counts.values()), max(counts.values())),
         unused_targets=len(unused),
     )
+
+
+def _in_every(
+    folders: Sequence[Folder], images: Sequence[Images], *, allow_missing: bool
+) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """The names that all folders have, and by label those that a folder lacks."""
+    everything = set().union(*images)
+    lacking = {
+        folder.label: tuple(sorted(everything - has.keys())) for folder, has in zip(folders, images, strict=True)
+    }
+    left_out = {label: missing for label, missing in lacking.items() if missing}
+    if left_out and not allow_missing:
+        raise _unmatched(folders, left_out)
+    return sorted(everything.intersection(*images)), left_out
 
 
 def _images_of(name: str, labels: Sequence[str], images: Sequence[Images]) -> Images:
