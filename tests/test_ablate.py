@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -297,7 +298,8 @@ def test_two_real_rows_one_of_which_fails(
     """Through the real programs: one epoch of a tiny CUT, and a row whose layer does not exist."""
     monkeypatch.setitem(GRIDS, "table1", MINIATURE)
     if not processes:
-        monkeypatch.setattr(runner.subprocess, "Popen", WithinThisProcess)
+        own = SimpleNamespace(Popen=WithinThisProcess, STDOUT=subprocess.STDOUT)  # other modules keep the real one
+        monkeypatch.setattr(runner, "subprocess", own)
     flags = [*small_model_flags("cut")[2:], "--n_epochs", "1", "--n_epochs_decay", "0", "--max_dataset_size", "1"]
     assert ablate.main(command("table1", "--jobs", "2", "--", *flags, "--no_html")) == 1
     lines = read_csv(tmp_path, "table1")
