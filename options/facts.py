@@ -38,4 +38,4 @@ def _differs(opt: Options, option: Option) -> bool:
 
 
 def _text(value: Any) -> str:
-    return NOT_SET if value is None else shown(value)
+    return NOT_SET if value in (None, "", ()) else shown(value)
