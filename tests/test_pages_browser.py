@@ -100,6 +100,10 @@ def names(page: Any) -> list[str]:
 def open_viewer(page: Any, mode: str, column: int = 1) -> None:
     page.click(f".row:not([hidden]) .picture[data-column='{column}']")
     page.keyboard.press(mode)
+    wait_for_pictures(page)
+
+
+def wait_for_pictures(page: Any) -> None:
     page.wait_for_function("[...document.querySelectorAll('.stage img')].every(each => each.complete)")
 
 
@@ -243,6 +247,7 @@ def test_differences_are_absolute_and_magnified(usual: Path, visit: Callable[...
         assert np.abs(np.subtract(shown, expected)).max() <= 1
         page.keyboard.press("f")
     page.keyboard.press("d")  # now to the input
+    wait_for_pictures(page)
     assert np.abs(np.subtract(colour_at(page, 0.5), np.abs(np.subtract(GREEN, RED)))).max() <= 1
     assert page.locator(".stage .caption .words").all_inner_texts() == [
         "| derained − rainy input |",
@@ -255,6 +260,7 @@ def test_the_keyboard_alone_is_enough(usual: Path, visit: Callable[..., Any]) ->
     page.focus(".row .picture[data-column='1']")
     page.keyboard.press("Enter")
     assert page.is_visible(".viewer") and page.inner_text(".viewer .name") == "one"
+    wait_for_pictures(page)
     for key, colour in (("1", RED), ("2", GREEN), ("3", BLUE)):
         page.keyboard.press("o")
         page.keyboard.press(key)
@@ -268,8 +274,8 @@ def test_the_keyboard_alone_is_enough(usual: Path, visit: Callable[..., Any]) ->
     page.keyboard.press("Escape")
     assert page.is_hidden(".help") and page.is_visible(".viewer")
     page.keyboard.press("Escape")
-    assert page.is_hidden(".viewer")
-    assert page.evaluate("document.activeElement.closest('.row').querySelector('h2').textContent") == "ten"
+    page.wait_for_selector(".viewer", state="hidden")
+    page.wait_for_function("document.activeElement.closest('.row')?.querySelector('h2').textContent === 'ten'")
 
 
 def test_an_address_leads_to_a_picture_and_back_closes_it(usual: Path, visit: Callable[..., Any]) -> None:
@@ -329,6 +335,13 @@ def test_only_rows_near_the_window_hold_pictures(tmp_path: Path, visit: Callable
     page.wait_for_selector("#image-300 img")
     assert page.locator(".results img").count() < 60
     assert page.evaluate("document.documentElement.scrollHeight") == pytest.approx(height, rel=0.01)
+    page.click("#image-300 .picture")
+    page.keyboard.press("ArrowRight")  # from the last image to the first
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".viewer", state="hidden")
+    page.wait_for_timeout(200)
+    place = page.locator("#image-1").bounding_box()
+    assert place["y"] < WIDE["height"] and place["y"] + place["height"] > 0  # the page has followed
 
 
 @pytest.mark.heavy

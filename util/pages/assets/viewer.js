@@ -142,6 +142,7 @@ function openViewer(shell, column, push) {
   pushed = push;
   if (push) {
     state.shell = shell;
+    window.history.scrollRestoration = "manual"; // going back shall lead to the image seen last
     remember("pushState");
   }
   setSplit(50);
@@ -169,6 +170,7 @@ function openFromAddress() {
   const shell = found ? document.getElementById(`image-${found[1]}`) : null;
   if (!shell) {
     if (dialog.open) dialog.close();
+    window.history.scrollRestoration = "auto";
   } else if (!dialog.open) openViewer(shell, AFTER === undefined ? 0 : AFTER, false);
   else if (shell !== state.shell) goTo(shell);
 }
