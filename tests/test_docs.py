@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "datasets" / "README.md", *ROOT.glob("docs/*.md")]
 EXAMPLE = ROOT / "docs" / "examples" / "simgan_model.py"
 
-FOREIGN_FLAGS = {"build-constraint", "version", "check"}  # pip's and ruff's
+FOREIGN_FLAGS = {"build-constraint", "version", "check", "logdir"}  # pip's, ruff's and tensorboard's
 OF_THE_EXAMPLE = {"simgan"}
 ABSENT, UNSET = "–", "not set"
 
