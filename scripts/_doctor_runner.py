@@ -1,0 +1,137 @@
+"""Running checks in a process of their own, so that nothing they run into takes the report along.
+
+A broken installation does more than raise: importing it may end the process or never return. Then that is the finding,
+and the other checks go on in a new process. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from scripts._doctor_report import PROBLEM, WARNING, Check, Finding
+from util.errors import UserError
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+"""Nothing is downloaded: the model hub's client looks at its cache alone."""
+
+ENDING_SECONDS = 5.0
+
+
+def examine(check: Check, broken: dict[str, str]) -> list[Finding]:
+    """What a check finds; whatever it raises is a finding too.
+
+    ``broken`` maps modules that cannot be imported to why; further ones are added.
+    """
+    for module in check.needs:
+        if module not in broken:
+            try:
+                importlib.import_module(module)
+            except (Exception, SystemExit) as error:  # a broken package fails in whatever way it likes
+                broken[module] = f"{type(error).__name__}: {error}"
+        if module in broken:
+            return [_not_importable(check, module, broken[module])]
+    findings: list[Finding] = []
+    try:
+        for finding in check.run():
+            findings.append(finding)  # what came before an exception counts
+    except (Exception, SystemExit) as error:
+        findings.append(_from_exception(check.name, error))
+    return findings
+
+
+def _from_exception(name: str, error: BaseException) -> Finding:
+    if isinstance(error, UserError):
+        return Finding(PROBLEM, name, str(error))
+    if isinstance(error, ImportError):
+        return Finding(WARNING, name, f"not checked ({error})", "mend the packages first")
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    found = f"the check itself failed ({type(error).__name__}: {error}; {Path(place.filename).name}:{place.lineno})"
+    return Finding(PROBLEM, name, found, "please report this line")
+
+
+def _not_importable(check: Check, module: str, reason: str) -> Finding:
+    if check.without == PROBLEM:
+        return Finding(PROBLEM, check.name, f"cannot be imported ({reason})", "install requirements.txt again")
+    return Finding(WARNING, check.name, f"not checked, because {module} cannot be imported", "mend that first")
+
+
+def run_checks(checks: Sequence[Check]) -> Iterator[Finding]:
+    """The findings of all checks, in their order and as they come; none of them can end this process."""
+    waiting, broken, sound = list(checks), dict[str, str](), set[str]()
+    while waiting:
+        with _worker(waiting, broken) as (process, connection):
+            while waiting:
+                check = waiting.pop(0)
+                try:
+                    if not connection.poll(check.seconds):
+                        end = f"did not end within {check.seconds:.0f} s"
+                        break
+                    findings, broken = connection.recv()
+                except (EOFError, OSError):
+                    process.join(ENDING_SECONDS)
+                    end = f"ended its process ({_how(process.exitcode)})"
+                    break
+                yield from findings
+                sound |= set(check.needs) - broken.keys()
+            else:
+                return
+        broken |= dict.fromkeys(set(check.needs) - sound, end)
+        yield Finding(PROBLEM, check.name, f"the check {end}", _advice(check, broken))
+
+
+def _advice(check: Check, broken: dict[str, str]) -> str:
+    suspects = [module for module in check.needs if module in broken]
+    if suspects:
+        return f"the installation of {suspects[0]} does not fit this machine; install requirements.txt again"
+    return "if it happens again, please report this line"
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+@contextlib.contextmanager
+def _worker(checks: Sequence[Check], broken: dict[str, str]) -> Iterator[tuple[SpawnProcess, Connection]]:
+    """A process that makes the checks, and where it sends their findings; it does not outlive the context."""
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(sending, list(checks), broken), daemon=True)
+    process.start()
+    sending.close()  # so that the end of the process is the end of the pipe
+    try:
+        yield process, receiving
+    finally:
+        receiving.close()
+        process.terminate()
+        process.join(ENDING_SECONDS)
+        if process.is_alive():
+            process.kill()
+
+
+def _work(sending: Connection, checks: Sequence[Check], broken: dict[str, str]) -> None:
+    """In the process: make the checks one by one."""
+    os.environ.update(OFFLINE)
+    _silence()
+    for check in checks:
+        findings = examine(check, broken)
+        sending.send((findings, broken))
+
+
+def _silence() -> None:
+    """What packages print would stand between the findings."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -1,0 +1,117 @@
+"""Look at the installation, the machine, a dataset and a run, and say in one line each what is wrong and what to do.
+
+  python scripts/doctor.py                                        # installation and machine
+  python scripts/doctor.py --dataroot datasets/rain               # and a dataset
+  python scripts/doctor.py --name rain_cclgan                     # and a run, with its dataset and its options
+  python scripts/doctor.py --dataroot datasets/rain --json        # the same for programs
+
+"ok" is fine, "warning" works but is worth knowing, "problem" is broken. The exit code is 1 if there is a problem, else 0.
+Nothing is changed and nothing is downloaded. Works without PyTorch too, and says what it could not look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
+    sys.path.insert(0, str(ROOT))
+
+from scripts._python import OLDEST_PYTHON, require_supported_python
+
+if sys.version_info < OLDEST_PYTHON:
+    require_supported_python()
+
+from scripts import (
+    _doctor_dataset,
+    _doctor_devices,
+    _doctor_environment,
+    _doctor_storage,
+    _doctor_visdom,
+    _doctor_weights,
+)
+from scripts._doctor_report import PROBLEM, Check, as_json, summary
+from scripts._doctor_request import Request
+from scripts._doctor_runner import run_checks
+from util.errors import entry_point
+
+EXIT_PROBLEM = 1
+TORCH = ("torch",)
+IMAGES = ("torch", "numpy", "PIL")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; the defaults are those of train.py and test.py."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataroot", metavar="DIR", help="a dataset to look at (with --name: that of the run)")
+    parser.add_argument("--name", metavar="RUN", help="a run to look at, in --checkpoints_dir")
+    parser.add_argument("--checkpoints_dir", default="./checkpoints", metavar="DIR", help="(%(default)s)")
+    parser.add_argument("--results_dir", default="./results", metavar="DIR", help="(%(default)s)")
+    parser.add_argument("--display_server", default="http://localhost", metavar="URL", help="Visdom's (%(default)s)")
+    parser.add_argument("--display_port", default=8097, type=int, metavar="PORT", help="Visdom's (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    return parser.parse_args(argv)
+
+
+def shared_memory_needed(request: Request) -> int:
+    """Bytes, with the options of the run or of a new training."""
+    opt = request.options()
+    return _doctor_environment.shared_memory_needed(
+        workers=opt.num_threads, batch_size=opt.batch_size, crop_size=opt.crop_size
+    )
+
+
+def checks_for(args: argparse.Namespace) -> list[Check]:
+    """All there is to look at, the foundations first."""
+    request = Request(args.dataroot, args.name, args.checkpoints_dir)
+    environment, devices, storage = _doctor_environment, _doctor_devices, _doctor_storage
+    checks = [
+        Check("Python", partial(environment.check_python, ROOT)),
+        Check("packages", partial(environment.check_packages, ROOT / "requirements.txt")),
+        Check("PyTorch", environment.check_torch, TORCH, without=PROBLEM),
+        Check("torchvision", environment.check_torchvision, ("torch", "torchvision"), without=PROBLEM),
+        Check("CUDA", devices.check_driver, TORCH),
+        Check("GPU", devices.check_devices, TORCH),
+        Check("processor", environment.check_processor, TORCH),
+        Check(
+            "shared memory", partial(environment.check_shared_memory, partial(shared_memory_needed, request)), IMAGES
+        ),
+        Check("semantic encoder", partial(_doctor_weights.check_encoder, request), (*IMAGES, "open_clip")),
+        Check("efficientnet_lite0", partial(_doctor_weights.check_fallback, request), (*IMAGES, "timm")),
+        Check("checkpoints", partial(storage.check_folder, "--checkpoints_dir", Path(args.checkpoints_dir))),
+        Check("results", partial(storage.check_folder, "--results_dir", Path(args.results_dir))),
+        Check("Visdom server", partial(_doctor_visdom.check_server, args.display_server, args.display_port)),
+        Check("Visdom page", _doctor_visdom.check_page),
+    ]
+    if args.name is not None:
+        checks.append(Check(f"run {args.name}", partial(storage.check_run, request), IMAGES))
+        checks.append(Check(f"networks of {args.name}", partial(storage.check_networks, request), TORCH))
+    if args.dataroot is not None or args.name is not None:
+        checks.append(Check("dataset", partial(_doctor_dataset.check_dataset, request), IMAGES))
+    return checks
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, make the checks, print what they find."""
+    args = parse(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not every console knows every character of a file's name
+        sys.stdout.reconfigure(errors="backslashreplace")
+    findings = []
+    with contextlib.closing(run_checks(checks_for(args))) as found:
+        for finding in found:
+            findings.append(finding)
+            if not args.json:
+                print(finding.line(), flush=True)
+    print(as_json(findings) if args.json else summary(findings))
+    return EXIT_PROBLEM if any(finding.status == PROBLEM for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
