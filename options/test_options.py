@@ -10,7 +10,7 @@ from options.base_options import Groups
 from options.types import count_or_all, label
 from util.option import Option
 
-PROTOCOLS = ("y", "rgb", "y-matlab", "y-prenet", "raincityscapes", "spa")
+PROTOCOLS = ("y", "rgb", "y-matlab", "y-mprnet", "raincityscapes", "spa")
 PAIRING = ("auto", "yes", "no")
 
 TEST_OPTIONS: tuple[Option, ...] = (

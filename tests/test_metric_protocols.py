@@ -102,11 +102,11 @@ def slow_resize(row: list[int], length: int) -> list[int]:
     return result
 
 
-def test_y_matlab_rounds_luma() -> None:
+def test_y_mprnet_rounds_luma() -> None:
     output, target = pair(20, 17)
     one, two = (rounded(matlab_luma(image)) for image in (output, target))
-    assert psnr(output, target, PROTOCOLS["y-matlab"]) == pytest.approx(decibels(one, two), abs=1e-9)
-    assert ssim(output, target, PROTOCOLS["y-matlab"]) == pytest.approx(gaussian_ssim(one, two), abs=1e-9)
+    assert psnr(output, target, PROTOCOLS["y-mprnet"]) == pytest.approx(decibels(one, two), abs=1e-9)
+    assert ssim(output, target, PROTOCOLS["y-mprnet"]) == pytest.approx(gaussian_ssim(one, two), abs=1e-9)
     assert psnr(output, target, PROTOCOLS["y"]) != pytest.approx(decibels(one, two), abs=1e-4)
 
 
@@ -118,7 +118,7 @@ def test_rounded_luma_takes_halves_up() -> None:
 
 def test_rounding_costs_much_where_images_are_alike() -> None:
     output, target = pair(64, 64, noise=1)
-    loss = psnr(output, target, PROTOCOLS["y"]) - psnr(output, target, PROTOCOLS["y-matlab"])
+    loss = psnr(output, target, PROTOCOLS["y"]) - psnr(output, target, PROTOCOLS["y-mprnet"])
     assert 0.1 < loss < 3
 
 
@@ -133,8 +133,8 @@ def test_y_prenet_shrinks_large_images_before_ssim(size: tuple[int, int], factor
     output, target = pair(*size)
     planes = [16 + image @ np.array([65.481, 128.553, 24.966]) / 255 for image in (output, target)]
     expected = gaussian_ssim(*(slow_box(plane, factor) if factor > 1 else plane for plane in planes))
-    assert ssim(output, target, PROTOCOLS["y-prenet"]) == pytest.approx(expected, abs=1e-9)
-    assert psnr(output, target, PROTOCOLS["y-prenet"]) == psnr(output, target, PROTOCOLS["y"])
+    assert ssim(output, target, PROTOCOLS["y-matlab"]) == pytest.approx(expected, abs=1e-9)
+    assert psnr(output, target, PROTOCOLS["y-matlab"]) == psnr(output, target, PROTOCOLS["y"])
 
 
 @pytest.mark.parametrize("width", [128, 126])

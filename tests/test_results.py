@@ -156,7 +156,7 @@ def test_a_direction_that_does_not_exist_is_refused() -> None:
         ("y", ["PSNR (Y)", "SSIM (Y)", "PSNR (RGB)", "Colour difference ΔE"]),
         ("rgb", ["PSNR (RGB)", "SSIM (RGB)", "Colour difference ΔE"]),
         ("spa", ["PSNR (SPA)", "SSIM (SPA)", "Colour difference ΔE"]),
-        ("y-matlab", ["PSNR (Y-MATLAB)", "SSIM (Y-MATLAB)", "PSNR (RGB)", "Colour difference ΔE"]),
+        ("y-mprnet", ["PSNR (Y-MPRNET)", "SSIM (Y-MPRNET)", "PSNR (RGB)", "Colour difference ΔE"]),
     ],
 )
 def test_no_two_metrics_of_the_page_have_one_name(tmp_path: Path, protocol: str, names: list[str]) -> None:

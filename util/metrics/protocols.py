@@ -83,19 +83,19 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="y-matlab",
-                description=f"PSNR (peak 255) and SSIM ({_GAUSSIAN}) on BT.601 limited-range luma rounded to 8 bits, "
-                "as MATLAB's rgb2ycbcr of an 8-bit image.",
-                used_by="evaluate_PSNR_SSIM.m of MPRNet, Restormer and DRSformer",
-                planes=rounded_luma_plane,
-                luma=True,
-            ),
-            Protocol(
-                name="y-prenet",
                 description="PSNR (peak 255) on BT.601 limited-range luma of 8-bit RGB, not rounded; SSIM on the same, "
                 f"shrunk first {_SHRINKING}, then {_GAUSSIAN}.",
                 used_by="statistic.m and ssim.m of PReNet, RCDNet and DerainCycleGAN",
                 planes=luma_plane,
                 similarity=shrinking_ssim,
+                luma=True,
+            ),
+            Protocol(
+                name="y-mprnet",
+                description=f"PSNR (peak 255) and SSIM ({_GAUSSIAN}) on BT.601 limited-range luma rounded to 8 bits, "
+                "as MATLAB's rgb2ycbcr of an 8-bit image.",
+                used_by="evaluate_PSNR_SSIM.m of MPRNet, Restormer and DRSformer",
+                planes=rounded_luma_plane,
                 luma=True,
             ),
             Protocol(
