@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import struct
@@ -39,14 +40,13 @@ def report(tracker: Tracker, totals: list[int]) -> None:
 
 def test_tensorboards_own_reader_finds_everything_once_after_a_resume(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     report(TensorBoardTracker(tmp_path, None), [50, 100, 150])
     report(TensorBoardTracker(tmp_path, 100), [150, 200])
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
 
-    def curve(tag: str) -> list[tuple[int, float]]:
+    def curve(tag: str) -> list[tuple[int, Any]]:
         return [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)]
 
     assert curve("loss/G") == [(50, 5.0), (100, 10.0), (150, 15.0), (200, 20.0)]
@@ -81,8 +81,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
 
 def _read_records(folder: Path) -> tuple[list[dict[str, Any]], int]:
     """Rows of all files, and the number of files that are complete."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    Record = importlib.import_module("wandb.proto.wandb_internal_pb2").Record
     rows, ended = [], 0
     for path in sorted((folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
         data, place = path.read_bytes(), 7
