@@ -3,6 +3,7 @@ const results = document.querySelector(".results");
 const headings = document.querySelector(".headings");
 const MANY_COLUMNS = 5; // beyond it a row is a strip to scroll, with a caption under each picture
 const NEAR = "120% 0px"; // of the window's height: rows so near are filled
+const PRINTED = 300; // rows at most, so that printing a long page ends
 const FALLBACK_RATIO = 0.66; // height by width of a picture whose size nobody knows
 
 const hiddenColumns = new Set();
@@ -119,3 +120,4 @@ if (shells.length) fill(shells[0]);
 layOut();
 for (const shell of shells) watcher.observe(shell);
 window.addEventListener("resize", estimateAll);
+window.addEventListener("beforeprint", () => shells.filter((shell) => !shell.hidden).slice(0, PRINTED).forEach(fill));
