@@ -64,9 +64,7 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_network_that_changes_nothing_returns_every_kind_of_picture(
-    tmp_path: Path, name: str, channels: int
-) -> None:
+def test_a_network_that_changes_nothing_returns_every_kind_of_picture(tmp_path: Path, name: str, channels: int) -> None:
     before = put(tmp_path, name, KINDS[name])
     run(tmp_path, Network(identity, channels))
     after = read_picture(tmp_path / "out" / name)

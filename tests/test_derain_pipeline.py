@@ -78,7 +78,7 @@ def test_everything_is_written_at_the_end() -> None:
 
 def test_writing_behind_keeps_to_its_limit() -> None:
     meter = Meter()
-    with ThreadPoolExecutor(4) as pool, WriteBehind(pool, lambda _: None, limit=45) as behind:
+    with ThreadPoolExecutor(4) as pool, WriteBehind[None](pool, print, limit=45) as behind:
         for _ in range(30):
             meter.add(10)
             behind.submit(Task(10, lambda: meter.add(-10)))
@@ -111,4 +111,4 @@ def test_the_summary_tells_speed_and_share(monkeypatch: pytest.MonkeyPatch) -> N
     clock = Clock()
     with clock.network():
         pass
-    assert clock.summary(4, "images") == "4 images in 8.0 s: 0.50 images/s, of which the network took 75% of the time"
+    assert clock.summary(4, "images") == "4 images in 8.0 s: 0.5 images/s, of which the network took 75% of the time"

@@ -41,7 +41,7 @@ def write_video(path: Path, *, sound: bool = True, size: tuple[int, int] = SIZE,
         video.pix_fmt = "yuv420p" if size[0] % 2 == 0 else "yuv444p"
         video.codec_context.colorspace = video.codec_context.color_primaries = 1
         video.codec_context.color_range = 1
-        tone = container.add_stream("aac", rate=44100) if sound else None
+        tone: Any = container.add_stream("aac", rate=44100) if sound else None
         ramp = np.linspace(0, 120, size[1])[None, :, None] * np.array([1.0, 0.5, 0.2])
         for number in range(FRAMES):
             pixels = np.broadcast_to(ramp + 8 * number, (*size, 3)).astype(np.uint8)
@@ -49,7 +49,7 @@ def write_video(path: Path, *, sound: bool = True, size: tuple[int, int] = SIZE,
             frame = frame.reformat(format=video.pix_fmt, dst_colorspace=1, dst_color_range=1)
             frame.pts = number + number // 3
             container.mux(video.encode(frame))
-        for number in range(12 if tone else 0):
+        for number in range(12) if tone else ():
             wave = np.sin(np.arange(1024) * 0.05, dtype=np.float32)[None]
             samples = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
             samples.sample_rate, samples.pts = 44100, number * 1024

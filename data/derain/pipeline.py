@@ -106,6 +106,6 @@ class Clock:
         """Number, time, speed and the network's share, in one line; ``unit`` is a plural."""
         seconds = time.perf_counter() - self._start
         return (
-            f"{count} {unit} in {seconds:.1f} s: {count / seconds:.2f} {unit}/s, "
+            f"{count} {unit} in {seconds:.1f} s: {count / seconds:.3g} {unit}/s, "
             f"of which the network took {self._network / seconds:.0%} of the time"
         )

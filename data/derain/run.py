@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from data.derain.network import Network
 from data.derain.page import PICTURES, WHERE_INPUTS_ARE, PicturePage
 from data.derain.pictures import Report, derain_pictures
 from data.derain.video import derain_video, frame_count
+from util.engine.translator import is_out_of_memory
+from util.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ def derain(
         if page is not None:
             about = notes if inputs.is_video else (*notes, WHERE_INPUTS_ARE)
             stack.callback(_write_page, page, report, f"{title}: {path.name or path}", words, about)
+        stack.enter_context(_memory_told())
         if inputs.is_video:
             _derain_video(jobs[0], network, report, page)
         else:
@@ -87,6 +90,20 @@ def _derain_video(job: Job, network: Network, report: Report, page: PicturePage 
 def _progress(total: int | None, unit: str) -> Any:
     """A bar on a terminal, nothing elsewhere."""
     return tqdm(total=total, desc="derain", unit=unit, disable=None)
+
+
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """Say in one sentence that the memory ran out beside the network, which knows a way out itself."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            "--input: out of memory while reading or writing; lower --num_threads and --batch_size, or cut the largest "
+            "picture."
+        ) from error
 
 
 def _write_page(page: PicturePage, report: Report, title: str, words: Mapping[str, str], notes: Sequence[str]) -> None:

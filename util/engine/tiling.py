@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,9 +45,14 @@ class Tiling:
         starts = (round_up(-(-i * rest // steps), self.stride) for i in range(steps + 1))
         return [(start, min(start + self.tile, size)) for start in starts]
 
-    def covers(self, height: int, width: int) -> bool:
-        """Whether one tile holds the whole image."""
-        return max(height, width) <= self.tile
+    def cuts(self, images: Tensor) -> Iterator[Tensor]:
+        """The tiles of images [N, C, H, W], row by row."""
+        rows, columns = (self.spans(size) for size in images.shape[-2:])
+        return (images[..., top:bottom, left:right] for top, bottom in rows for left, right in columns)
+
+    def apart(self) -> Tiling:
+        """The same tiles without overlap."""
+        return replace(self, overlap=0)
 
 
 def choose_tiling(tile: int, overlap: int, stride: int) -> Tiling:

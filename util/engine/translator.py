@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from util.engine.device import autocast
+from util.engine.shared_statistics import SharedStatistics
 from util.engine.tiling import Tiling, choose_tiling, in_tiles, round_up, smallest_tile
 from util.errors import UserError
 
@@ -39,7 +40,7 @@ class Translator:
 
     Where the memory does not hold a batch, its images are translated one by one; where it does not hold an image,
     the image is translated in tiles, as large as possible in steps of one half. One logged line tells each, and
-    what was found out counts for the images that follow.
+    what was found out counts for the images that follow. Tiles of an image share the statistics of instance norm.
 
     Args:
         evaluation_mode: False keeps dropout and batch statistics as in training.
@@ -64,6 +65,7 @@ class Translator:
         for network in model.nets.values():
             network.to(device).train(not evaluation_mode).requires_grad_(False)
         self._stride = max((int(getattr(network, "stride", 1)) for network in model.nets.values()), default=1)
+        self._statistics = SharedStatistics(model.nets.values())
         self._overlap = overlap
         self._one_by_one = False
         self._too_many_pixels: int | None = None
@@ -99,7 +101,7 @@ class Translator:
         try:
             if tiling is None:
                 return self._translate(source)
-            return in_tiles(source, self._translate, tiling)
+            return self._in_tiles(source, tiling)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -107,6 +109,16 @@ class Translator:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return None
+
+    def _in_tiles(self, source: Tensor, tiling: Tiling) -> Tensor:
+        """First learn how the whole image is to be normalised, then translate."""
+        if not self._statistics:
+            return in_tiles(source, self._translate, tiling)
+        with self._statistics.gathered():
+            for tile in tiling.apart().cuts(source):
+                self._translate(tile)
+        with self._statistics.imposed():
+            return in_tiles(source, self._translate, tiling)
 
     def _in_ever_smaller_tiles(self, source: Tensor) -> Tensor:
         """Halve the tiles until they fit in memory."""
