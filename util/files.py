@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from util.errors import UserError
+
+_TEMPORARY = ".tmp"
+_NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EROFS)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -40,6 +47,93 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_atomically(path, text.encode("utf-8", errors="backslashreplace"))
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+def write_durably(
+    path: Path,
+    write: Callable[[BinaryIO], None],
+    *,
+    check: Callable[[Path], None] | None = None,
+    previous: Path | None = None,
+) -> None:
+    """Let ``write`` fill a file that takes the place of ``path`` once it is on the disk for good.
+
+    Whatever instant the process or the machine dies at, ``path`` is the old file or the whole new one. ``check`` looks
+    at the new file before that and raises if it is not what it should be. The old file stays as ``previous``.
+
+    Raises:
+        CannotWrite: the system refuses; ``path`` is as it was.
+    """
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if check is not None:
+            check(temporary)
+        if previous is not None and path.is_file():
+            _keep_as(path, previous)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name in the same folder, for what becomes ``path``; :func:`remove_temporaries` finds what a kill left."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove the unfinished files of processes that were killed; nobody may be writing to ``folder``."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's list of names on the disk, where the system can (Windows does so by itself)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that knows no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Put what was written to a file, by whomever, on the disk; nothing if there is no such file or it cannot be."""
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _keep_as(path: Path, previous: Path) -> None:
+    """Make ``previous`` another name of ``path``, which stays; where there are no such links, rename it."""
+    link = temporary_beside(previous)
+    try:
+        os.link(path, link)
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise
+        path.replace(previous)
+        return
+    try:
+        link.replace(previous)
+    finally:
+        with contextlib.suppress(OSError):
+            link.unlink()
+
+
+class CannotWrite(UserError):
+    """The system refuses to write a file or folder."""
+
+
+def cannot_write(path: Path, error: OSError) -> CannotWrite:
     """The one sentence for a file or folder that the system refuses to write."""
-    return UserError(f"{path}: cannot be written ({error.strerror or error}); free the place or choose another folder.")
+    return CannotWrite(f"{path}: cannot be written ({error.strerror or error}); free the place or choose another folder.")

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pickle
 import re
-import secrets
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
 from util.errors import UserError
+from util.files import write_durably
 from util.suggest import did_you_mean
 
 logger = logging.getLogger(__name__)
 
 Describe = Callable[[Mapping[str, Tensor]], dict[str, str]]
+_MARK = b"sha256:"
+_COMMENT_LENGTH = "<H"  # the last field of a zip archive, before its comment
+_NO_COMMENT = struct.pack(_COMMENT_LENGTH, 0)
+_BLOCK = 1 << 20  # bytes read at once
 _RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -28,47 +34,131 @@ def net_file(folder: Path, tag: str, name: str) -> Path:
     return folder / f"{tag}_net_{name}.pth"
 
 
-def save_atomically(content: Any, path: Path) -> None:
-    """``torch.save`` that leaves either the old file or the whole new one.
+def save_atomically(content: Any, path: Path, *, previous: Path | None = None) -> None:
+    """``torch.save`` that leaves either the old file or the whole new one, with a checksum inside.
+
+    The file stays an ordinary one that ``torch.load`` reads: the checksum is the comment of its zip archive. With
+    ``previous`` the new file is read back and compared with its checksum before it takes the old one's place, which is
+    kept under that name.
 
     Raises:
-        UserError: the file cannot be written.
+        CannotWrite: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as reason:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({reason}); free space or choose another folder.") from reason
+
+    def write(file: BinaryIO) -> None:
+        recorder = _Recorder(file)
+        torch.save(content, recorder)
+        if recorder.error is not None:
+            raise recorder.error
+        note = _MARK + recorder.digest.hexdigest().encode("ascii")
+        file.seek(-len(_NO_COMMENT), os.SEEK_END)
+        file.write(struct.pack(_COMMENT_LENGTH, len(note)) + note)
+
+    write_durably(path, write, check=None if previous is None else _check_written, previous=previous)
+
+
+class _Recorder:
+    """What ``torch.save`` writes to: passes everything on, and sums it up.
+
+    An error waits in ``error`` until torch is done, because its C++ code would end the process, or lose the reason.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
+            self.digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Whoever opened the file does that."""
+
+
+def _check_written(path: Path) -> None:
+    if not fits_checksum(path):
+        raise OSError(None, "what was written comes back different: is the disk failing?")
+
+
+def fits_checksum(path: Path) -> bool | None:
+    """Whether a file is what :func:`save_atomically` wrote; None if it has no checksum (from elsewhere, or cut off).
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest, length = hashlib.sha256(), len(_MARK) + 2 * hashlib.sha256().digest_size
+    with path.open("rb") as file:
+        left = file.seek(0, os.SEEK_END) - length - len(_NO_COMMENT)
+        if left < 0:
+            return None
+        file.seek(-length, os.SEEK_END)
+        note = file.read()
+        if not note.startswith(_MARK):
+            return None
+        file.seek(0)
+        while left > 0 and (block := file.read(min(left, _BLOCK))):
+            digest.update(block)
+            left -= len(block)
+    digest.update(_NO_COMMENT)
+    return note == _MARK + digest.hexdigest().encode("ascii")
 
 
 def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
     """Contents of a file of tensors and plain values; nothing in it can run code.
 
     Raises:
-        UserError: the file cannot be read or holds anything else.
+        UserError: the file cannot be read, is damaged, or holds anything else.
     """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        damaged = fits_checksum(path) is False
+        content = None if damaged else torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as reason:
         raise UserError(
             f"{path} holds more than tensors or is damaged, so it is not loaded; use a plain state dict."
         ) from reason
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as reason:
+    except Exception as reason:  # whatever a file that is no checkpoint makes torch stumble over
         raise UserError(
             f"{path} is damaged or not a checkpoint ({type(reason).__name__}); restore a copy or use another one."
         ) from reason
+    if damaged:
+        raise UserError(f"{path} is damaged (its checksum does not fit); restore a copy or use another one.")
+    return content
 
 
 def save_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str) -> None:
     """Write every network under ``tag``, on the CPU."""
     for name, network in nets.items():
-        state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
-        save_atomically(state, net_file(folder, tag, name))
+        save_atomically(_on_cpu(network), net_file(folder, tag, name))
+
+
+def repair_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str) -> list[str]:
+    """Write those files under ``tag`` that are not these networks, bit for bit; returns their names."""
+    written = []
+    for name, network in nets.items():
+        path, state = net_file(folder, tag, name), _on_cpu(network)
+        if not _holds(path, state):
+            save_atomically(state, path)
+            written.append(path.name)
+    return written
+
+
+def _on_cpu(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().cpu() for key, value in network.state_dict().items()}
+
+
+def _holds(path: Path, state: Mapping[str, Tensor]) -> bool:
+    try:
+        stored = load_file(path)
+    except UserError:
+        return False
+    if not isinstance(stored, Mapping) or stored.keys() != state.keys():
+        return False
+    return all(isinstance(stored[key], Tensor) and torch.equal(stored[key], state[key]) for key in state)
 
 
 def load_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str, describe: Describe) -> None:
