@@ -52,15 +52,15 @@ def check_dataset(request: Request) -> Iterator[Finding]:
     root = request.dataset()
     if root is None:
         return
-    opt, survey = request.options(), survey_of(root)
+    survey = survey_of(root)
     yield Finding(
         OK, "dataset", f"{root}: " + ", ".join(f"{name} {len(found)}" for name, found in survey.folders.items())
     )
     parts: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
         ("images", partial(check_images, survey)),
-        ("training images", partial(check_training, survey, opt)),
-        ("test pairs", partial(check_pairs_of, survey, "test", opt.direction)),
-        ("validation pairs", partial(check_pairs_of, survey, opt.val_phase, opt.direction)),
+        ("training images", lambda: check_training(survey, request.options())),
+        ("test pairs", lambda: check_pairs_of(survey, "test", request.options().direction)),
+        ("validation pairs", lambda: check_pairs_of(survey, request.options().val_phase, request.options().direction)),
         ("same files", partial(check_same_files, survey)),
     )
     for name, part in parts:
@@ -179,11 +179,12 @@ def check_training(survey: Survey, opt: Any) -> Iterator[Finding]:
 
 def check_pairs_of(survey: Survey, phase: str, direction: str) -> Iterator[Finding]:
     """Whether images have their ground truth; nothing where the phase has no folders."""
-    from data import SMALLEST_PAIR
     from data.files import DOMAINS, check_pairs, find_test_units
 
     if not any(f"{phase}{domain}" in survey.folders for domain in DOMAINS):
         return
+    from data.creation import SMALLEST_PAIR
+
     subject, sizes = f"{phase} pairs", dict(survey.sizes)
     units = find_test_units(dataroot=survey.root, phase=phase, direction=direction, eval_pairs="auto")
     units = [unit for unit in units if all(file.path in sizes for file in unit)]

@@ -18,7 +18,8 @@ Version = tuple[int, int]
 
 DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 FLOAT32_ERROR, BFLOAT16_ERROR = 1e-2, 5e-2
-"""Relative; the former leaves room for the TF32 arithmetic of graphics processors, the latter for 8 bits of mantissa."""
+"""Relative; the former leaves room for the TF32 arithmetic of graphics processors, the latter for 8 bits of
+mantissa."""
 
 GIB = 2**30
 LITTLE = 4 * GIB  # free memory; so little is left where something else uses the processor

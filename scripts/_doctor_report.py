@@ -15,7 +15,7 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: how things stand (``ok``, ``warning`` or ``problem``) with what, what was found, what to do about it."""
+    """One line: how things stand (``status``) with what, what was found, and what to do about it."""
 
     status: str
     subject: str
@@ -32,8 +32,9 @@ class Finding:
 class Check:
     """Something to look at: ``run`` is called in another process, where it imports what it uses.
 
-    ``needs`` names modules without which there is nothing to look at; where one cannot be imported, that is a finding
-    of the status ``without``. A check that has not ended after ``seconds`` is given up.
+    ``needs`` names modules without which there is nothing to look at. Where one cannot be imported, that is a warning;
+    the last one is what the check is about, so that its want is a finding of the status ``without``. A check that has
+    not ended after ``seconds`` is given up.
     """
 
     name: str

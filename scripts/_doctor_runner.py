@@ -11,8 +11,9 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -23,6 +24,10 @@ from util.errors import UserError
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """Nothing is downloaded: the model hub's client looks at its cache alone."""
 
+OURS = frozenset({"data", "models", "options", "scripts", "util"})
+"""Where an import that fails is no package that is missing."""
+
+MEND_FIRST = "mend that first"
 ENDING_SECONDS = 5.0
 
 
@@ -51,20 +56,20 @@ def examine(check: Check, broken: dict[str, str]) -> list[Finding]:
 def _from_exception(name: str, error: BaseException) -> Finding:
     if isinstance(error, UserError):
         return Finding(PROBLEM, name, str(error))
-    if isinstance(error, ImportError):
-        return Finding(WARNING, name, f"not checked ({error})", "mend the packages first")
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in OURS:
+        return Finding(WARNING, name, f"not checked, because {error.name or error} cannot be imported", MEND_FIRST)
     place = traceback.extract_tb(error.__traceback__)[-1]
     found = f"the check itself failed ({type(error).__name__}: {error}; {Path(place.filename).name}:{place.lineno})"
-    return Finding(PROBLEM, name, found, "please report this line")
+    return Finding(PROBLEM, name, found, "if this checkout is complete and unchanged, please report this line")
 
 
 def _not_importable(check: Check, module: str, reason: str) -> Finding:
-    if check.without == PROBLEM:
+    if check.without == PROBLEM and module == check.needs[-1]:
         return Finding(PROBLEM, check.name, f"cannot be imported ({reason})", "install requirements.txt again")
-    return Finding(WARNING, check.name, f"not checked, because {module} cannot be imported", "mend that first")
+    return Finding(WARNING, check.name, f"not checked, because {module} cannot be imported", MEND_FIRST)
 
 
-def run_checks(checks: Sequence[Check]) -> Iterator[Finding]:
+def run_checks(checks: Sequence[Check]) -> Generator[Finding, None, None]:
     """The findings of all checks, in their order and as they come; none of them can end this process."""
     waiting, broken, sound = list(checks), dict[str, str](), set[str]()
     while waiting:
@@ -125,6 +130,7 @@ def _work(sending: Connection, checks: Sequence[Check], broken: dict[str, str]) 
     os.environ.update(OFFLINE)
     _silence()
     for check in checks:
+        sys.modules.update(dict.fromkeys(broken))  # type: ignore[arg-type] # None: not to be imported by anybody else
         findings = examine(check, broken)
         sending.send((findings, broken))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from scripts import _visdom_files
 from scripts._doctor_report import OK, WARNING, Finding
+from util.errors import UserError
 
 START = "python scripts/visdom_server.py"
 
@@ -33,7 +34,11 @@ def check_server(address: str, port: int) -> Iterator[Finding]:
 
 def check_page() -> Iterator[Finding]:
     """The files that the page needs and Visdom's package lacks."""
-    static = _visdom_files.static_folder()
+    try:
+        static = _visdom_files.static_folder()
+    except UserError as error:  # it is not installed
+        yield Finding(WARNING, "Visdom page", str(error))
+        return
     missing = _visdom_files.missing_files(static)
     if missing:
         found = f"{len(missing)} of its files are missing in {static}, so it would stay blank"
