@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from models.networks.describe import generator_options
+from models.networks.describe import describe_state, generator_options
 from options.files import OptionsFile, read_options
 from options.naming import check_name
 from util.engine.checkpoint import load_file, without_wrapper
@@ -52,16 +52,31 @@ def options_beside(weights: Path) -> OptionsFile | None:
     A file without a run's options beside it tells its generator's architecture itself.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or holds another network than a generator.
     """
     beside = (weights.parent if weights.is_file() else weights) / OPTIONS_FILE
+    told = _generator_in(weights) if weights.is_file() else {}
     if beside.is_file():
         return OptionsFile(beside, read_options(beside))
-    if weights.is_dir():
-        return None
-    stored = load_file(weights)
-    state = without_wrapper(stored) if isinstance(stored, dict) and _are_tensors(stored.values()) else {}
-    return OptionsFile(weights, {"model": SINGLE_GENERATOR, **generator_options(state)})
+    return OptionsFile(weights, {"model": SINGLE_GENERATOR, **told}) if weights.is_file() else None
+
+
+def _generator_in(file: Path) -> dict[str, Any]:
+    """What a file tells of its generator; nothing if it is of an unknown kind."""
+    stored = load_file(file)
+    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise UserError(
+            f"--checkpoint {file}: is not a single network's file; give one like latest_net_G.pth or "
+            "latest_net_G_A.pth, or the run's folder."
+        )
+    state = without_wrapper(stored)
+    told = generator_options(state)
+    if not told and describe_state(state):
+        raise UserError(
+            f"--checkpoint {file}: holds no generator but another network; give the file of the generator, such as "
+            "latest_net_G.pth or latest_net_G_A.pth."
+        )
+    return told
 
 
 def results_name(weights: Path) -> str:
@@ -87,7 +102,3 @@ def _is_run(folder: Path) -> bool:
 
 def _runs(checkpoints_dir: Path) -> list[str]:
     return [entry.name for entry in checkpoints_dir.iterdir() if entry.is_dir()] if checkpoints_dir.is_dir() else []
-
-
-def _are_tensors(values: Iterable[object]) -> bool:
-    return all(isinstance(value, Tensor) for value in values)

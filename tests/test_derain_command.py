@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import test as test_program
-from models.networks import create_generator
+from models.networks import create_discriminator, create_generator
 from models.networks.describe import generator_options
 from options import parse_test
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
@@ -129,6 +129,22 @@ def test_tiles_of_an_identity_are_exact(call: Call, tmp_path: Path) -> None:
     assert call("--input", "deep.png", "--checkpoint", "rain", *flags)[0] == 0
     np.testing.assert_array_equal(read_picture(tmp_path / "out.png").pixels, before.pixels)
     assert not (tmp_path / "results").exists()
+
+
+def test_another_generator_of_a_run_is_told(call: Call, tmp_path: Path, photo: Path) -> None:
+    run = save_run(tmp_path / "checkpoints" / "rain")
+    (run / "latest_net_G_B.pth").write_bytes((run / "latest_net_G.pth").read_bytes())
+    code, said = call("--input", "photos", "--checkpoint", str(run / "latest_net_G_B.pth"))
+    assert code == 0
+    assert "tested with is latest_net_G.pth" in said
+
+
+def test_a_file_of_another_network_is_told(call: Call, tmp_path: Path, photo: Path) -> None:
+    torch.save(create_discriminator("basic", 3, 4).state_dict(), tmp_path / "D.pth")
+    torch.save({"epoch": 3, "nets": {}}, tmp_path / "state.pth")
+    for file, says in (("D.pth", "holds no generator"), ("state.pth", "not a single network's file")):
+        code, said = call("--input", "photos", "--checkpoint", file)
+        assert code == EXIT_USER_ERROR and says in said
 
 
 MISTAKES = [

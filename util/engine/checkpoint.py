@@ -187,7 +187,11 @@ def load_weights(nets: Mapping[str, nn.Module], place: Path, tag: str, describe:
         raise UserError(
             f"--checkpoint {place}: this model tests with {len(nets)} networks ({', '.join(nets)}); give its run."
         )
-    load_net(next(iter(nets.values())), place, describe)
+    (name, network), *_ = nets.items()
+    usual = place.with_name(re.sub(r"_net_.+\.pth$", f"_net_{name}.pth", place.name))
+    if usual != place and usual.is_file():
+        logger.warning("--checkpoint %s: the network that this run is tested with is %s beside it", place, usual.name)
+    load_net(network, place, describe)
 
 
 def load_net(network: nn.Module, path: Path, describe: Describe) -> None:
