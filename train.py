@@ -20,6 +20,8 @@ from models.networks.describe import describe_state
 from options import Options, parse_train, save_options
 from options.facts import option_facts
 from util.engine.device import choose_device, choose_precision
+from util.engine.interrupt import SECONDS_PER_HOUR, Deadline
+from util.engine.nonfinite import SKIP
 from util.engine.run_folder import RunFolder
 from util.engine.schedule import Schedule
 from util.engine.state import Position, TrainingState
@@ -27,7 +29,7 @@ from util.engine.stepper import Stepper
 from util.engine.training import Frequencies, Training
 from util.engine.validation import DEFAULT_EVERY, Validation, Validator
 from util.environment import describe_environment
-from util.errors import EXIT_INTERRUPTED, entry_point
+from util.errors import entry_point
 from util.logs import set_up_logging
 from util.pages.labels import headings
 from util.pages.run_facts import RunFacts
@@ -41,14 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     """Train as the command line says; returns the exit code, None for success."""
     set_up_logging()
     opt = parse_train(argv)
+    deadline = Deadline(opt.time_limit * SECONDS_PER_HOUR) if opt.time_limit else None
     set_up_logging(verbose=opt.verbose)
+    with RunFolder(Path(opt.checkpoints_dir) / opt.name, keep=opt.keep) as run:
+        return train(opt, run, deadline)
+
+
+def train(opt: Options, run: RunFolder, deadline: Deadline | None) -> int | None:
+    """Train in ``run``; see :func:`main`."""
     device = choose_device(opt.gpu_ids)
     loader = create_training_loader(opt, device.type)
     validation_images = create_validation_dataset(opt)
-    run = RunFolder(Path(opt.checkpoints_dir) / opt.name)
     torch.manual_seed(opt.seed)
     model = create_model(opt, training=True)
     state = untrained(opt, model, device)
+    if opt.continue_train:
+        run.claim()
     resumed = opt.continue_train and run.resume(state, opt.epoch, describe_state)
     validation = None
     if validation_images is not None:
@@ -75,12 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         further=opt.trackers,
     )
     try:
-        finished = Training(state, loader, run, audience, frequencies(opt), validation).run()
+        training = Training(
+            state, loader, run, audience, frequencies(opt), validation, deadline=deadline, on_nan=opt.on_nan
+        )
+        stopped = training.run()
     finally:
         audience.everyone.close()
-    if not finished:
+    if stopped:
         logger.info("stopped and saved; go on with: python train.py %s --continue_train", flags_of_run(opt))
-        return EXIT_INTERRUPTED
+        return stopped
     logger.info("finished; test with: python test.py %s", flags_of_run(opt))
     if state.records.best:
         logger.info("that is the last epoch; best in validation, for --epoch: %s", state.records.tags())
@@ -96,6 +109,7 @@ def untrained(opt: Options, model: Model, device: torch.device) -> TrainingState
         learning_rate=opt.lr,
         betas=(opt.beta1, opt.beta2),
         seed=opt.seed,
+        skip_non_finite=opt.on_nan == SKIP,
     )
     schedule = Schedule(opt.lr_policy, opt.lr, opt.n_epochs, opt.n_epochs_decay, opt.lr_decay_iters)
     return TrainingState(stepper, schedule, Position(epoch=opt.epoch_count))

@@ -26,6 +26,8 @@ Sample = dict[str, Any]
 Batch = dict[str, Any]
 PASSED_OVER = "passed_over"
 """Key of a sample's list of sentences about unreadable files; the loader logs them and takes them out."""
+_DEAD_WORKER = "DataLoader worker (pid"  # how torch's own error begins
+_LESS_MEMORY = "use a lower --num_threads or --cache_gb, or close other programs."
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ class TrainingLoader:
         return self._unwrap(batches)
 
     def _unwrap(self, batches: Iterator[Batch | _Failure]) -> Iterator[Batch]:
-        for batch in batches:
+        for batch in _told_of_dead_workers(batches):
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
             for note in batch.pop(PASSED_OVER):
@@ -218,3 +220,17 @@ class TrainingLoader:
                     self._logged.add(note)
                     logger.warning("%s", note)
             yield batch
+
+
+def _told_of_dead_workers(batches: Iterator[Batch | _Failure]) -> Iterator[Batch | _Failure]:
+    """The batches; a worker process that was killed is one sentence, as it has met no bug of ours."""
+    try:
+        yield from batches
+    except MemoryError as error:
+        raise UserError(f"a process that reads images ran out of memory; {_LESS_MEMORY}") from error
+    except RuntimeError as error:
+        if not str(error).startswith(_DEAD_WORKER):
+            raise
+        raise UserError(
+            f"a process that reads images was killed, most likely by the system for want of memory; {_LESS_MEMORY}"
+        ) from error

@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -37,7 +38,8 @@ class WorkerSignals:
                 resource_tracker.ensure_running()  # whose own start would let the signals through again
             before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
             try:
-                yield
+                with _no_news_of_children():
+                    yield
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if not self._registered:  # after PyTorch's and multiprocessing's own, hence run before them
@@ -59,3 +61,20 @@ class WorkerSignals:
 
     def _let_workers_end(self) -> None:
         self._main_ends.value = 1
+
+
+@contextmanager
+def _no_news_of_children() -> Iterator[None]:
+    """Keep the handler for ended child processes that is there now.
+
+    PyTorch installs one that raises in the middle of whatever runs, be it an update of the networks, when a worker
+    dies. Its loader finds that out by itself while it waits for a batch, which is a moment to save at.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)

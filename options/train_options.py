@@ -10,7 +10,8 @@ from data import CACHES, DEFAULT_VAL_PHASE
 from models.losses import GAN_MODES
 from options.base_options import Groups
 from options.test_options import PROTOCOLS
-from options.types import decay_rate, further_trackers, label, port_number
+from options.types import decay_rate, duration, further_trackers, label, port_number
+from util.engine.nonfinite import ON_NAN, STOP
 from util.engine.schedule import LR_POLICIES
 from util.engine.validation import DEFAULT_EVERY
 from util.option import Option
@@ -29,8 +30,14 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
     Option("save_latest_freq", 5000, "images between two savings of the latest checkpoint", minimum=1),
     Option("save_epoch_freq", 5, "epochs between two numbered checkpoints that are kept", minimum=1),
     Option("save_by_iter", False, "keep every --save_latest_freq checkpoint, named by its image count"),
+    Option("keep", 0, "how many numbered checkpoints stay, the newest ones; 0 = all", minimum=0),
     Option("continue_train", False, "go on with this run from its last state, with its own options"),
     Option("epoch_count", 1, "number of the first epoch; only for weights without a saved training state", minimum=1),
+)
+
+SAFETY_OPTIONS: tuple[Option, ...] = (
+    Option("time_limit", None, "hours, or H:MM, after which to have saved and stopped, with exit code 75", duration),
+    Option("on_nan", STOP, "at a loss that is NaN or infinite: stop, or skip the update", choices=ON_NAN),
 )
 
 VALIDATION_OPTIONS: tuple[Option, ...] = (
@@ -66,8 +73,15 @@ DISPLAY_OPTIONS: tuple[Option, ...] = (
 
 TRAIN_GROUPS: Groups = (
     ("training", TRAINING_OPTIONS),
+    ("stopping", SAFETY_OPTIONS),
     ("decoded images", CACHE_OPTIONS),
     ("validation", VALIDATION_OPTIONS),
     ("display", DISPLAY_OPTIONS),
 )
-TRAIN_OPTIONS: tuple[Option, ...] = (*TRAINING_OPTIONS, *CACHE_OPTIONS, *VALIDATION_OPTIONS, *DISPLAY_OPTIONS)
+TRAIN_OPTIONS: tuple[Option, ...] = (
+    *TRAINING_OPTIONS,
+    *SAFETY_OPTIONS,
+    *CACHE_OPTIONS,
+    *VALIDATION_OPTIONS,
+    *DISPLAY_OPTIONS,
+)

@@ -67,3 +67,15 @@ def port_number(text: str) -> int:
     if 1 <= value <= HIGHEST_PORT:
         return value
     raise argparse.ArgumentTypeError(f"'{text}' is not a port between 1 and {HIGHEST_PORT}")
+
+
+def duration(text: str) -> float:
+    """Hours from ``H:MM`` or from a number of them, more than none."""
+    match = re.fullmatch(r"(\d+):([0-5]\d)", text.strip())
+    try:
+        hours = int(match[1]) + int(match[2]) / 60 if match else float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no time; give hours such as 11.5, or hours and minutes as 11:30")
+    return hours

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import IO, Any
 
 from scripts._ablation_runs import Run
-from util.errors import EXIT_INTERRUPTED, UserError
+from util.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_TIME_LIMIT, UserError
 
 POLL_SECONDS = 0.2
 Commands = Generator[list[str], int, None]
@@ -143,7 +143,7 @@ def commands_of(run: Run) -> Commands:
 
 
 def _check(program: str, code: int) -> None:
-    if code == EXIT_INTERRUPTED:
+    if code in (EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_TIME_LIMIT):
         raise RunFailed(f"{program} was interrupted")
     if code:
         raise RunFailed(f"{program} ended with exit code {code}")

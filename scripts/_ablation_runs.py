@@ -44,6 +44,7 @@ SET_BY_THE_GRID = frozenset(
 FOR_TESTING_TOO = ("gpu_ids", "plugin")
 WITHOUT_INFLUENCE = frozenset(
     {"gpu_ids", "num_threads", "phase", "verbose", "norm", "save_latest_freq", "save_epoch_freq", "save_by_iter"}
+    | {"keep", "time_limit"}
     | OF_THE_CALL
     | {option.name for option in DISPLAY_OPTIONS}
 )

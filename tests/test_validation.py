@@ -287,7 +287,7 @@ def test_a_state_from_before_validations_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [({"format": 4}, "newer version"), ({"format": 1}, "not a training state of this version"), ([], "not a training")],
+    [({"format": 5}, "newer version"), ({"format": 1}, "not a training state of this version"), ([], "not a training")],
 )
 def test_a_state_of_another_version_is_refused(tmp_path: Path, content: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 EXIT_USER_ERROR = 2
+EXIT_TIME_LIMIT = 75  # "try again later", as mail programs say it: batch systems can put the job into the queue again
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
 
 
 class UserError(Exception):
@@ -20,14 +22,18 @@ class UserError(Exception):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it ends the process at once, as Ctrl-C does."""
+
+
 Main = Callable[[Sequence[str] | None], "int | None"]
 
 
 def entry_point(main: Main) -> Callable[..., int]:
     """Turn ``main(argv=None)`` into a function that returns the process's exit code; None from ``main`` means 0.
 
-    A :class:`UserError` becomes one line on standard error and exit code 2; Ctrl-C becomes exit code 130, and a
-    reader that closed our output 141, as if the signal had ended us.
+    A :class:`UserError` becomes one line on standard error and exit code 2; Ctrl-C becomes exit code 130,
+    SIGTERM 143, and a reader that closed our output 141, as if the signal had ended us.
     Every other exception is our own bug and keeps its traceback.
     """
 
@@ -38,9 +44,9 @@ def entry_point(main: Main) -> Callable[..., int]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_USER_ERROR
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             print("interrupted", file=sys.stderr)
-            return EXIT_INTERRUPTED
+            return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
         except BrokenPipeError:  # whoever read our output, such as head, has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_BROKEN_PIPE

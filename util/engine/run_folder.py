@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from util.engine.checkpoint import Describe, load_file, load_nets, save_atomically, save_nets
+from util.engine.checkpoint import Describe, load_file, load_nets, net_file, repair_nets, save_atomically, save_nets
+from util.engine.lock import RunLock
 from util.engine.records import best_tag
 from util.engine.state import TrainingState
 from util.errors import UserError
-from util.files import cannot_write
-from util.trackers.loss_files import METRICS_NAME, PREVIOUS_METRICS_NAME
+from util.files import cannot_write, remove_temporaries, sync_file, write_text_atomically
+from util.trackers.loss_files import CSV_NAME, LOG_NAME, METRICS_NAME, PREVIOUS_METRICS_NAME
 
 logger = logging.getLogger(__name__)
 
 OPTIONS_FILE = "options.yaml"
 STATE_FILE = "training_state.pth"
+PREVIOUS_STATE_FILE = "training_state.previous.pth"
+DAMAGED_STATE_FILE = "training_state.damaged.pth"
 LATEST = "latest"
+KEEP_ALL = 0
+_TABLES = (CSV_NAME, METRICS_NAME, LOG_NAME)
+_NUMBERED = re.compile(r"(iter_)?(\d+)_net_.+\.pth")
 
 
 class RunFolder:
-    """``checkpoints/<name>``: options, network files, training state."""
+    """``checkpoints/<name>``: options, network files, training state, and the lock of whoever trains there.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    A context that gives back the lock, if it was taken. ``keep`` is how many numbered checkpoints stay; 0 = all.
+    """
+
+    def __init__(self, path: Path, *, keep: int = KEEP_ALL) -> None:
+        self.path, self._keep = path, keep
+        self._lock = RunLock(path)
+        self._options: str | None = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
 
     @property
     def options_file(self) -> Path:
@@ -35,25 +58,45 @@ class RunFolder:
         """The one file that a run goes on from."""
         return self.path / STATE_FILE
 
-    def create(self, *, fresh: bool) -> None:
-        """Make the folder; a ``fresh`` run moves an earlier run of the same name aside instead of overwriting it.
+    @property
+    def previous_state_file(self) -> Path:
+        """The state before it, for the case that a disk damages the newest."""
+        return self.path / PREVIOUS_STATE_FILE
+
+    def claim(self) -> None:
+        """Make sure that no other process trains here, until the end of the context; sweep up what one has left.
 
         Raises:
-            UserError: the folder cannot be made or written to.
+            UserError: one does, or the folder cannot be written to.
+        """
+        if not self._lock.held:
+            self._lock.acquire()
+            remove_temporaries(self.path)
+
+    def create(self, *, fresh: bool) -> None:
+        """Make the folder and claim it; a ``fresh`` run moves an earlier run of the same name aside.
+
+        Raises:
+            UserError: the folder cannot be made or written to, or another process trains there.
         """
         try:
-            if fresh and (self.state_file.is_file() or any(self.path.glob("*_net_*.pth"))):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if fresh and self._holds_weights():
+                self.claim()
                 aside = self._free_name()
+                self._lock.release()  # otherwise it would move along
                 self.path.rename(aside)
                 logger.warning("%s held earlier weights; it is now %s", self.path, aside)
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+                self.path.mkdir()
         except OSError as reason:
             raise UserError(
                 f"--checkpoints_dir: {self.path} cannot be written ({reason.strerror}); choose another folder."
             ) from reason
+        self.claim()
+
+    def _holds_weights(self) -> bool:
+        states = (self.state_file, self.previous_state_file)
+        return any(state.is_file() for state in states) or any(self.path.glob("*_net_*.pth"))
 
     def _free_name(self) -> Path:
         number = 1
@@ -62,17 +105,63 @@ class RunFolder:
         return candidate
 
     def save(self, tag: str, state: TrainingState) -> None:
-        """Write the training state, then the networks under ``latest`` and, if it is another one, ``tag``."""
+        """Write the training state, then the networks under ``latest`` and, if it is another one, ``tag``.
+
+        Raises:
+            UserError: a file cannot be written, or another process has taken over; the state is the old or the new one.
+        """
+        state.tags = tuple(dict.fromkeys((LATEST, tag)))
         self.save_state(state)
-        for each in {LATEST, tag}:
+        for each in state.tags:
             save_nets(state.stepper.model.nets, self.path, each)
+        self._remove_numbered_before(tag)
 
     def save_state(self, state: TrainingState) -> None:
-        """Write the training state alone.
+        """Write the training state alone; the one before it stays as ``training_state.previous.pth``.
 
-        It holds the networks too, so that whatever instant the process dies at, it is complete in itself.
+        It holds the networks too, so that whatever instant the process dies at, it is complete in itself. What the
+        tables say of the time before it is on the disk first.
         """
-        save_atomically(state.state_dict(), self.state_file)
+        self._be_there()
+        state.options = self._options or ""
+        for name in _TABLES:
+            sync_file(self.path / name)
+        save_atomically(state.state_dict(), self.state_file, previous=self.previous_state_file)
+
+    def _be_there(self) -> None:
+        """Make sure that the folder is ours and exists; one that was deleted meanwhile is made again."""
+        if not self.path.is_dir():
+            logger.warning("%s was deleted; it is made again, without what was in it", self.path)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
+        self._lock.check()
+        if self.options_file.is_file():
+            if self._options is None:
+                with contextlib.suppress(OSError, UnicodeDecodeError):
+                    self._options = self.options_file.read_text(encoding="utf-8")
+        elif self._options is not None:
+            write_text_atomically(self.options_file, self._options)
+
+    def remember_options(self) -> None:
+        """Read the options that the run was started with, which become part of its state."""
+        self._be_there()
+
+    def _remove_numbered_before(self, tag: str) -> None:
+        """Remove all but the last few numbered checkpoints, now that those of ``tag`` are complete."""
+        newest = _NUMBERED.fullmatch(net_file(self.path, tag, "any").name)
+        if newest is None or self._keep == KEEP_ALL:
+            return
+        files: dict[int, list[Path]] = {}
+        for path in self.path.glob("*_net_*.pth"):
+            match = _NUMBERED.fullmatch(path.name)
+            if match and match[1] == newest[1] and int(match[2]) <= int(newest[2]):
+                files.setdefault(int(match[2]), []).append(path)
+        for number in sorted(files)[: -self._keep]:
+            for path in files[number]:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def save_best(self, state: TrainingState) -> None:
         """Keep the networks of this moment under the name of every metric that they are the best by, and the records.
@@ -104,7 +193,7 @@ class RunFolder:
         Raises:
             UserError: a file is missing, damaged or of other options; another tag although there is a training state.
         """
-        if not self.state_file.is_file():
+        if not self.state_file.is_file() and not self.previous_state_file.is_file():
             load_nets(state.stepper.model.nets, self.path, tag, describe)
             logger.warning(
                 "%s: only the networks of '%s' are loaded; optimizers start fresh at epoch %d",
@@ -116,7 +205,35 @@ class RunFolder:
                 f"--epoch {tag}: {self.path} goes on from its training state only; to start from epoch {tag}, "
                 f"copy {tag}_net_*.pth to the folder of another --name."
             )
-        state.load_state_dict(load_file(self.state_file, state.stepper.device), self.state_file, describe)
+        content, file = self._load_newest(state)
+        state.load_state_dict(content, file, describe)
         position = state.position
         logger.info("continuing %s: epoch %d, after %d images in all", self.path, position.epoch, position.total_images)
+        self._repair(state)
         return True
+
+    def _load_newest(self, state: TrainingState) -> tuple[Any, Path]:
+        """The newest training state that is whole, and its file; a damaged one makes way for the one before it."""
+        device = state.stepper.device
+        if not self.previous_state_file.is_file():
+            return load_file(self.state_file, device), self.state_file
+        try:
+            return load_file(self.state_file, device), self.state_file
+        except UserError as damage:
+            content = load_file(self.previous_state_file, device)
+            logger.warning("going on from the state before the last, because %s", damage)
+        try:
+            if self.state_file.is_file():
+                self.state_file.replace(self.path / DAMAGED_STATE_FILE)
+            self.previous_state_file.replace(self.state_file)
+        except OSError as error:
+            raise cannot_write(self.state_file, error) from error
+        return content, self.state_file
+
+    def _repair(self, state: TrainingState) -> None:
+        """Write the network files that a process died before writing, or in between."""
+        nets = state.stepper.model.nets
+        best = map(best_tag, state.records.best_at(state.position.total_images))
+        repaired = [name for tag in (*state.tags, *best) for name in repair_nets(nets, self.path, tag)]
+        if repaired:
+            logger.info("%s: written again as the training state has it: %s", self.path, ", ".join(repaired))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from util.engine.checkpoint import Describe, put_into
@@ -19,8 +21,9 @@ from util.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
-_WITHOUT_VALIDATION = 2  # what was written before there were validations; complete otherwise
+FORMAT = 4
+_WITHOUT_TAGS = 3  # what was written before the state knew its network files; complete otherwise
+_WITHOUT_VALIDATION = 2  # and before there were validations
 
 
 @dataclass
@@ -69,12 +72,20 @@ class Position:
 
 @dataclass
 class TrainingState:
-    """Everything that a resumed run needs; one more thing is one more field, here and in the two methods."""
+    """Everything that a resumed run needs; one more thing is one more field, here and in the two methods.
+
+    ``tags`` are the names under which the networks of this very moment are kept as files. ``options`` is the text of
+    the run's options, for whoever has only this file. Random generators are not among it: every step draws from a
+    seed of its own and every sample from a generator of its own (``Stepper.step``, ``SampleKey``), so that no state of
+    a generator outlives a step.
+    """
 
     stepper: Stepper
     schedule: Schedule
     position: Position = field(default_factory=Position)
     records: Records = field(default_factory=Records)
+    tags: tuple[str, ...] = ()
+    options: str = ""
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as tensors and plain values, which :func:`util.engine.checkpoint.load_file` reads."""
@@ -87,7 +98,9 @@ class TrainingState:
             "schedule": self.schedule.state_dict(),
             "model": {name: part.state_dict() for name, part in model.state.items()},
             "validation": self.records.state_dict(),
-            "torch": str(torch.__version__),
+            "tags": list(self.tags),
+            "options": self.options,
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__},
         }
 
     def load_state_dict(self, state: Any, file: Path, describe: Describe) -> None:
@@ -115,11 +128,12 @@ class TrainingState:
             logger.info("%s is from before validations: the best checkpoints are chosen from here on", file)
         else:
             self.records.load_state_dict(state["validation"])
+        self.tags = tuple(state.get("tags", ()))
 
 
 def _check_format(state: Any, file: Path) -> None:
     found = state.get("format") if isinstance(state, Mapping) else None
-    if found in (_WITHOUT_VALIDATION, FORMAT):
+    if found in (_WITHOUT_VALIDATION, _WITHOUT_TAGS, FORMAT):
         return
     if isinstance(found, int) and found > FORMAT:
         raise UserError(f"{file} was written by a newer version of this program (format {found}); update this one.")

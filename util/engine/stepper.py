@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from util.engine.device import autocast
+from util.engine.device import to_device
+from util.engine.ema import AveragedNets
+from util.engine.nonfinite import veto
+from util.engine.pieces import Piece, networks_behind, split_batch, weighted_sum
+from util.engine.precision import autocast, loss_scaler
 from util.errors import UserError
 
 _SEED_STRIDE = 1_000_003  # keeps the steps' seeds of different runs apart
@@ -55,11 +60,32 @@ class Trainable(Protocol):
     def visuals(self, passed: Any) -> dict[str, Tensor]: ...
 
 
-class Stepper:
-    """Applies device, precision and optimizers to a model, in this order:
+@dataclass(frozen=True)
+class StepSettings:
+    """How steps are computed. None of it changes what is minimised.
 
-    networks to the device → one Adam per phase → per step: seed, inputs to the device, forward pass under
-    autocast, and for each phase freeze the others, losses under autocast, backward, update.
+    Args:
+        accumulate: in how many pieces, one after another, each batch is computed for one update.
+        clip_grad: the largest norm of a phase's gradient; 0 = as it is.
+        ema: decay of the averaged networks; 0 = none.
+        channels_last: whether networks and images are laid out with channels last.
+        skip_non_finite: leave out an update whose loss or gradient is not finite, without waiting for a GPU.
+    """
+
+    accumulate: int = 1
+    clip_grad: float = 0.0
+    ema: float = 0.0
+    channels_last: bool = False
+    skip_non_finite: bool = False
+
+
+class Stepper:
+    """Applies everything that is not mathematics to a model, in this order:
+
+    networks to the device and into their memory format → averaged copies → one fused Adam per phase;
+    per step: seed, inputs to the device (uint8 images scaled there), then for each phase: freeze the other networks;
+    for each piece of the batch: forward pass and losses under autocast, scaled backward; unscale, clip, veto, update;
+    then the loss scale and the averages.
 
     Each step draws its random numbers from a seed made of ``seed`` and the number of images seen, so a
     resumed run draws what the uninterrupted one would have drawn.
@@ -74,19 +100,40 @@ class Stepper:
         learning_rate: float,
         betas: tuple[float, float],
         seed: int,
+        settings: StepSettings | None = None,
     ) -> None:
         self.model, self.device, self.precision, self.seed = model, device, precision, seed
+        self.settings = settings or StepSettings()
         self._betas = betas
+        self._memory_format = torch.channels_last if self.settings.channels_last else torch.contiguous_format
         for network in (*model.nets.values(), *model.frozen.values()):
-            network.to(device)
+            network.to(device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        self.averages: AveragedNets | None = None
+        if self.settings.ema:
+            used = {name: model.nets[name] for name in model.inference_nets}
+            self.averages = AveragedNets(used, self.settings.ema)
         self.optimizers = {
             # One fused kernel per update: on small networks the elementwise one costs as much as a convolution.
             phase.name: torch.optim.Adam(self._parameters(phase), lr=learning_rate, betas=betas, fused=True)
             for phase in model.phases
         }
+        self._scaler = loss_scaler(precision, device)
+        self._behind_passes: frozenset[str] | None = None
 
     def _parameters(self, phase: PhaseLike) -> list[nn.Parameter]:
         return [parameter for name in phase.trains for parameter in self.model.nets[name].parameters()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beside networks and optimizers: the averages and float16's loss scale."""
+        averages = {} if self.averages is None else {"averages": self.averages.state_dict()}
+        return {**averages, "scaler": self._scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put it back; what an older run had not starts from its networks."""
+        if self.averages is not None and "averages" in state:
+            self.averages.load_state_dict(state["averages"])
+        if state.get("scaler") and self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
 
     def load_optimizers(self, states: Mapping[str, Any]) -> None:
         """Put the optimizers' moments back; learning rate and betas stay those of the options."""
@@ -101,37 +148,83 @@ class Stepper:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
 
+    @contextlib.contextmanager
+    def as_tested(self) -> Iterator[None]:
+        """Within this context the model has the networks that testing shall use: the averaged ones, if there are any.
+
+        For writing network files and for validation, so that both are about the same weights.
+        """
+        replaced: dict[str, nn.Module] = {}
+        if self.averages is not None and self.averages.updates:
+            replaced = {name: self.model.nets[name] for name in self.averages.nets}
+            self.model.nets.update(self.averages.nets)
+        try:
+            yield
+        finally:
+            self.model.nets.update(replaced)
+
     def step(self, batch: Mapping[str, Any], images_seen: int, *, want_visuals: bool = False) -> StepResult:
         """Train on one batch, the ``images_seen``-th of the run."""
         torch.manual_seed(self.seed * _SEED_STRIDE + images_seen)
-        on_device = {
-            key: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
-            for key, value in batch.items()
-        }
-        self._let_learn(tuple(self.model.nets))
-        with autocast(self.precision, self.device):
-            passed = self.model.forward(on_device)
+        pieces = split_batch(to_device(batch, self.device, self._memory_format), self.settings.accumulate)
         losses: dict[str, Tensor] = {}
         watched = torch.zeros((), device=self.device)
         for phase in self.model.phases:
-            terms = {name: term.detach() for name, term in self._update(phase, passed).items()}
+            terms = self._update(phase, pieces)
             losses.update(terms)
             if set(phase.trains) & set(self.model.inference_nets):
                 watched = watched + torch.stack(list(terms.values())).sum()
-        visuals = self.model.visuals(passed) if want_visuals else {}
+        self._scaler.update()
+        if self.averages is not None:
+            self.averages.update(self.model.nets)
+        visuals = self.model.visuals(pieces[0].passed) if want_visuals else {}
         return StepResult(losses, watched, {label: image.detach() for label, image in visuals.items()})
 
-    def _update(self, phase: PhaseLike, passed: Any) -> dict[str, Tensor]:
-        self._let_learn(phase.trains)
+    def _update(self, phase: PhaseLike, pieces: list[Piece]) -> dict[str, Tensor]:
+        """One update by the gradient of the whole batch, of which each piece contributes its share."""
         optimizer = self.optimizers[phase.name]
         optimizer.zero_grad(set_to_none=True)
-        with autocast(self.precision, self.device):
-            terms = phase.losses(passed)
-        if not terms:
-            raise UserError(f"every loss of phase {phase.name} has weight 0, which leaves nothing to train.")
-        torch.stack(list(terms.values())).sum().backward()
-        optimizer.step()
+        terms: dict[str, Tensor] = {}
+        for piece in pieces:
+            self._pass(piece, phase, alone=len(pieces) == 1)
+            self._let_learn(phase.trains)
+            with autocast(self.precision, self.device):
+                of_piece = phase.losses(piece.passed)
+            if not of_piece:
+                raise UserError(f"every loss of phase {phase.name} has weight 0, which leaves nothing to train.")
+            loss = torch.stack(list(of_piece.values())).sum()
+            self._scaler.scale(loss if len(pieces) == 1 else loss * piece.share).backward()
+            terms = weighted_sum(terms, of_piece, piece.share)
+        self._descend(phase, optimizer, torch.stack(list(terms.values())).sum())
         return terms
+
+    def _pass(self, piece: Piece, phase: PhaseLike, *, alone: bool) -> None:
+        """Make the piece's passes, if this phase needs them made.
+
+        A batch in one piece passes once, for all phases. Of several pieces only one at a time holds what its backward
+        pass needs: a phase that trains the networks behind the passes makes them with it, and another one uses the
+        passes that were made before, or makes them without. Passes are made from the same random numbers each time.
+        """
+        if piece.passed is not None and alone:
+            return
+        learns = alone or self._behind_passes is None or bool(self._behind_passes & set(phase.trains))
+        if piece.passed is not None and not learns:
+            return
+        self._let_learn(tuple(self.model.nets))
+        with piece.random_numbers(self.device), torch.set_grad_enabled(learns), autocast(self.precision, self.device):
+            piece.passed = self.model.forward(piece.batch)
+        if self._behind_passes is None:
+            self._behind_passes = networks_behind(piece.passed, self.model.nets)
+
+    def _descend(self, phase: PhaseLike, optimizer: torch.optim.Adam, loss: Tensor) -> None:
+        """Adam's update by the gradients that have come together."""
+        parameters = self._parameters(phase)
+        if self.settings.clip_grad:
+            self._scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, self.settings.clip_grad)
+        if self.settings.skip_non_finite and not self._scaler.is_enabled():  # which does so itself
+            optimizer.found_inf = veto(loss, [parameter.grad for parameter in parameters])  # type: ignore[attr-defined]
+        self._scaler.step(optimizer)
 
     def _let_learn(self, names: tuple[str, ...]) -> None:
         """Only these networks' parameters take gradients; the others pass them on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,15 +11,23 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from util.engine.interrupt import Interrupt
+from util.engine.faults import explained
+from util.engine.interrupt import Deadline, Interrupt
+from util.engine.nonfinite import STOP, LossWatch, NotFinite, Step, check_weights
 from util.engine.run_folder import LATEST, RunFolder
 from util.engine.state import TrainingState
 from util.engine.validation import Validation
-from util.errors import UserError
+from util.files import CannotWrite
 from util.images import to_uint8
 from util.trackers.audience import Audience
 from util.trackers.console import EpochBar
 from util.trackers.tracker import Progress
+
+logger = logging.getLogger(__name__)
+
+FINISHED = 0
+"""What :meth:`Training.run` returns at the end; anything else is the exit code of what stopped it."""
+_PATHS = "_paths"  # ends the names of a batch's lists of files
 
 
 class Loader(Protocol):
@@ -49,10 +57,6 @@ def crossed(before: int, after: int, every: int) -> bool:
     return before // every != after // every
 
 
-class NotFinite(UserError):
-    """A loss has become NaN or infinite, and with it the networks."""
-
-
 class Training:
     """Runs epochs from a position to the schedule's end, reports to the audience and saves."""
 
@@ -64,37 +68,61 @@ class Training:
         audience: Audience,
         every: Frequencies,
         validation: Validation | None = None,
+        *,
+        deadline: Deadline | None = None,
+        on_nan: str = STOP,
     ) -> None:
+        """``deadline`` is when to be over, ``on_nan`` one of ``util.engine.nonfinite.ON_NAN``."""
         self.state, self.loader, self.run_folder = state, loader, run_folder
         self.audience, self.every, self.validation = audience, every, validation
         self._seconds_per_image: float | None = None
-        self._watched = torch.zeros(())  # stays on the device, so that no step waits for it
+        # Stays on the device, so that no step waits for it.
+        self._watched = torch.tensor(state.position.watched_loss, device=state.stepper.device)
+        self._deadline, self._on_nan = deadline, on_nan
+        self._losses = LossWatch(on_nan)
+        self._is_amid_step, self._has_trained = False, False
 
-    def run(self) -> bool:
-        """Train until the end (True) or until the user interrupts, after saving (False)."""
+    def run(self) -> int:
+        """Train to the end (``FINISHED``), or until a signal or the deadline, after saving: its exit code.
+
+        Raises:
+            UserError: something went wrong; what was trained is saved, unless it is broken or cannot be.
+        """
+        self.run_folder.remember_options()
+        with Interrupt(self._deadline) as interrupt:
+            try:
+                return FINISHED if self._run(interrupt) else interrupt.exit_code
+            except Exception as error:
+                self._rescue(error)
+                raise
+
+    def _run(self, interrupt: Interrupt) -> bool:
         position, total_epochs = self.state.position, self.state.schedule.total_epochs
-        with Interrupt() as interrupt:
-            if not self._begin(interrupt):
-                self.run_folder.save(LATEST, self.state)  # as it is: nothing has been trained
+        if not self._begin(interrupt):
+            self._save(LATEST)  # as it is: nothing has been trained
+            return False
+        while position.epoch <= total_epochs:
+            self._run_epoch(interrupt)
+            if interrupt.requested:
+                self._save(LATEST)
                 return False
-            while position.epoch <= total_epochs:
-                try:
-                    self._run_epoch(interrupt)
-                except UserError as error:
-                    if not isinstance(error, NotFinite):  # a file that went missing costs no training
-                        self._save(LATEST)
-                    raise
-                if interrupt.requested:
-                    self._save(LATEST)
-                    return False
-                position.next_epoch()
-                if position.finished_epoch() % self.every.save_epoch_freq == 0:
-                    self._save(str(position.finished_epoch()))
-                elif position.epoch > total_epochs or self._validation_pending:
-                    self._save(LATEST)
-                if not self._validate(interrupt):
-                    return False
+            position.next_epoch()
+            if position.finished_epoch() % self.every.save_epoch_freq == 0:
+                self._save(str(position.finished_epoch()))
+            elif position.epoch > total_epochs or self._validation_pending:
+                self._save(LATEST)
+            if not self._validate(interrupt):
+                return False
         return True
+
+    def _rescue(self, error: Exception) -> None:
+        """Save what was trained before an error such as a missing file, if it is whole and can be saved."""
+        if not self._has_trained or self._is_amid_step or isinstance(error, (NotFinite, CannotWrite)):
+            return
+        try:
+            self._save(LATEST)
+        except Exception as further:
+            logger.warning("what was trained since the last save is not saved: %s", further)
 
     def _run_epoch(self, interrupt: Interrupt) -> None:
         stepper, schedule, position = self.state.stepper, self.state.schedule, self.state.position
@@ -126,14 +154,19 @@ class Training:
         live = crossed(before, after, self.every.display_freq) or is_last
         page = crossed(before, after, self.every.update_html_freq) or is_last
         started = time.perf_counter()
-        result = self.state.stepper.step(batch, before, want_visuals=live or page)
-        self._watched += images * result.watched
-        position.advance(images)
-        bar.update(images=images, data_seconds=data_seconds, step_seconds=time.perf_counter() - started)
+        self._is_amid_step = True
+        with explained(batch, self.state.stepper.device):
+            result = self.state.stepper.step(batch, before, want_visuals=live or page)
+        self._count(result.watched, images)
+        self._is_amid_step, self._has_trained = False, True
+        self._losses.look(Step(position.epoch, after, _files(batch)), result.losses)
+        seconds = time.perf_counter() - started
+        self._observe("step", seconds)
+        bar.update(images=images, data_seconds=data_seconds, step_seconds=seconds)
         progress = self._progress(bar)
         if crossed(before, after, self.every.print_freq) or is_last:
+            self._losses.settle()
             values = {name: loss.item() for name, loss in result.losses.items()}
-            self._check_finite(values)
             bar.show(values)
             self.audience.everyone.scalars(progress, values)
         if result.visuals:
@@ -162,20 +195,25 @@ class Training:
             data_wait=bar.data_wait,
         )
 
-    def _check_finite(self, losses: Mapping[str, float]) -> None:
-        position = self.state.position
-        for name, value in losses.items():
-            if not math.isfinite(value):
-                raise NotFinite(
-                    f"the loss {name} is {value} in epoch {position.epoch}, after {position.total_images} images in "
-                    f"all; the last saved state is kept: continue from it with a lower --lr, or look at the data."
-                )
+    def _count(self, watched: torch.Tensor, images: int) -> None:
+        """What a finished step adds to the position and to the sum of its epoch."""
+        if self._on_nan != STOP:  # a step that was skipped adds nothing
+            watched = watched.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        self._watched += images * watched
+        self.state.position.advance(images)
 
     def _save(self, tag: str) -> None:
-        watched, position = self._watched.item(), self.state.position
-        self._check_finite({"sum of the generators' losses": watched})
-        position.watched_loss = watched if position.images_in_epoch else 0.0
+        started = time.perf_counter()
+        self._losses.settle()
+        check_weights(self.state.stepper.model.nets)
+        position = self.state.position
+        position.watched_loss = self._watched.item() if position.images_in_epoch else 0.0
         self.run_folder.save(tag, self.state)
+        self._observe("save", time.perf_counter() - started)
+
+    def _observe(self, what: str, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.observe(what, seconds)
 
     def _begin(self, interrupt: Interrupt) -> bool:
         """What validation needs before training, and one that an interruption left out; False if interrupted."""
@@ -227,3 +265,8 @@ def _timed(batches: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, 
     for batch in batches:
         yield batch, time.perf_counter() - started
         started = time.perf_counter()
+
+
+def _files(batch: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files that a batch came from."""
+    return tuple(str(file) for key, files in batch.items() if key.endswith(_PATHS) for file in files)

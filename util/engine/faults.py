@@ -1,0 +1,46 @@
+"""What goes wrong while a training runs and is no bug of ours, in one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from util.engine.translator import is_out_of_memory
+from util.errors import UserError
+
+_GIB = 1024**3
+
+
+class OutOfMemory(UserError):
+    """A step did not fit into the memory."""
+
+
+@contextmanager
+def explained(batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
+    """Around a step: memory that runs out becomes a sentence that says what to reduce.
+
+    Raises:
+        OutOfMemory: instead of what torch raises.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(_out_of_memory(batch, device)) from error
+
+
+def _out_of_memory(batch: Mapping[str, Any], device: torch.device) -> str:
+    images = [value for value in batch.values() if isinstance(value, Tensor)]
+    of = f" with {images[0].shape[0]} images of {images[0].shape[-1]}×{images[0].shape[-2]}" if images else ""
+    where = "of the computer"
+    if device.type == "cuda":
+        where = f"of the GPU ({torch.cuda.get_device_properties(device).total_memory / _GIB:.0f} GiB)"
+    return (
+        f"out of memory: a step{of} does not fit into that {where}; lower --batch_size, --crop_size or --ngf, or try "
+        "--precision bf16, and go on from the last saved state with --continue_train."
+    )
