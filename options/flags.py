@@ -50,9 +50,11 @@ def print_help(program: str, groups: Groups, defaults: Mapping[str, Any]) -> Non
 
 
 def _parser(program: str, groups: Groups, defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    takes_pictures = any(option.name == "input" for _, options in groups for option in options)
+    source = "(--dataroot FOLDER | --input PICTURES)" if takes_pictures else "--dataroot FOLDER"
     parser = _FlagParser(
         prog=program,
-        usage=f"{program} --dataroot FOLDER --name NAME [--model MODEL] [options]",
+        usage=f"{program} {source} --name NAME [--model MODEL] [options]",
         epilog="Another model's own options: --help --model MODEL.",
         allow_abbrev=False,
         add_help=False,
