@@ -85,17 +85,34 @@ def check_run(request: Request) -> Iterator[Finding]:
     """The run's options and its training state; raises :class:`util.errors.UserError` where they cannot be used."""
     from util.engine.checkpoint import load_file
     from util.engine.run_folder import RunFolder
+    from util.errors import UserError
 
     opt = request.options_of_run()
-    folder = RunFolder(Path(opt.checkpoints_dir) / opt.name)
-    if not folder.state_file.is_file():
+    subject, folder = f"run {opt.name}", RunFolder(Path(opt.checkpoints_dir) / opt.name)
+    states = [file for file in (folder.state_file, folder.previous_state_file) if file.is_file()]
+    if not states:
         todo = "with --continue_train only the networks go on, the optimizers start afresh"
-        yield Finding(WARNING, f"run {opt.name}", f"--model {opt.model}, without a training state", todo)
+        yield Finding(WARNING, subject, f"--model {opt.model}, without a training state", todo)
         return
-    state = load_file(folder.state_file)
-    position = state["position"]
+    for number, file in enumerate(states, 1):
+        try:
+            position = load_file(file)["position"]
+            break
+        except UserError as error:
+            if number == len(states):
+                raise
+            yield Finding(WARNING, subject, str(error), "--continue_train goes on from the state before it by itself")
     found = f"--model {opt.model}, goes on in epoch {position['epoch']} after {position['total_images']:,} images"
-    yield Finding(OK, f"run {opt.name}", found)
+    yield Finding(OK, subject, f"{found}{_who_trains(folder.path)}")
+
+
+def _who_trains(folder: Path) -> str:
+    """A note where a process shows signs of life in the folder."""
+    from util.engine.lock import LOCK_FILE, SILENCE_SECONDS
+
+    lock = folder / LOCK_FILE
+    alive = lock.is_file() and time.time() - lock.stat().st_mtime < SILENCE_SECONDS
+    return "; a process trains there now, or did within the last minutes" if alive else ""
 
 
 def check_networks(
@@ -129,7 +146,7 @@ def check_networks(
         yield Finding(OK, subject, f"{loaded} of {len(files)} files load{rest}; checkpoints: {', '.join(_tags(files))}")
     if unfinished := [path.name for path in folder.glob(".*.tmp")]:
         found = f"{len(unfinished)} unfinished files of a save that was cut off (first '{unfinished[0]}')"
-        yield Finding(WARNING, subject, found, "delete them if no training is running")
+        yield Finding(WARNING, subject, found, "the next --continue_train sweeps them up")
 
 
 def _tags(files: list[Path]) -> list[str]:

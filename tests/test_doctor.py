@@ -357,6 +357,23 @@ def test_a_damaged_training_state_and_a_missing_run(run: Request) -> None:
     assert str(state) in damaged.found and "rain" in absent.found
 
 
+def test_a_damaged_state_with_one_before_it(run: Request) -> None:
+    state = folder_of(run) / "training_state.pth"
+    state.rename(state.with_name("training_state.previous.pth"))
+    state.write_bytes(b"half a state")
+    damaged, before = _doctor_storage.check_run(run)
+    assert damaged.status == WARNING and str(state) in damaged.found
+    assert before.status == OK and "epoch 7" in before.found
+    assert state.read_bytes() == b"half a state"
+
+
+def test_a_run_that_is_being_trained(run: Request) -> None:
+    (folder_of(run) / "run.lock").touch()
+    assert "trains there now" in only(_doctor_storage.check_run(run)).found
+    os.utime(folder_of(run) / "run.lock", (1e9, 1e9))
+    assert "trains there now" not in only(_doctor_storage.check_run(run)).found
+
+
 def test_networks_are_loaded_and_damaged_ones_named(run: Request) -> None:
     (folder_of(run) / "5_net_G.pth").write_bytes(b"no network")
     (folder_of(run) / ".latest_net_G.pth.12ab.tmp").write_bytes(b"half")
