@@ -161,14 +161,14 @@ def test_commands_parse(document: str, command: str, tmp_path: Path, monkeypatch
     options_file = tmp_path / "my.yaml"
     options_file.write_text("ngf: 32\n", encoding="utf-8")
     arguments = [str(options_file) if word.endswith(".yaml") else word for word in arguments]
-    if "--name" in arguments:
-        run = tmp_path / arguments[arguments.index("--name") + 1]
+    for flag in {"--name", "--checkpoint"}.intersection(arguments):
+        run = tmp_path / arguments[arguments.index(flag) + 1]
         run.mkdir()
         saved = yaml.safe_dump({"dataroot": "./datasets/rain", **_saved_model(arguments)})
         (run / "options.yaml").write_text(saved, encoding="utf-8")
     opt = _parse(program, [*arguments, "--checkpoints_dir", str(tmp_path)])
     if opt is not None:
-        assert opt.dataroot
+        assert opt.dataroot or opt.input
         assert not opt.plugin or Path(opt.plugin[0]).is_file()
 
 
