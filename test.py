@@ -25,7 +25,8 @@ from models import create_model
 from models.networks.describe import describe_state
 from options import Options, parse_test
 from util.engine.checkpoint import load_weights
-from util.engine.device import choose_device, choose_precision
+from util.engine.device import choose_device
+from util.engine.precision import set_precision
 from util.engine.records import choice_of
 from util.engine.translator import Translator
 from util.errors import entry_point
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     opt = parse_test(argv)
     set_up_logging(verbose=opt.verbose)
     device = choose_device(opt.gpu_ids)
-    precision = choose_precision(opt.precision, device)
+    precision = set_precision(opt.precision, device)
     model = create_model(opt, training=False)
     weights = weights_of(opt)
     load_weights(model.nets, weights, opt.epoch, describe_state)

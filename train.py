@@ -6,6 +6,7 @@ images. ``--continue_train`` goes on where it stopped; ``--help --model X`` list
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shlex
 import sys
@@ -19,13 +20,14 @@ from models import Model, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_train, save_options
 from options.facts import option_facts
-from util.engine.device import choose_device, choose_precision
+from util.engine.device import choose_device
 from util.engine.interrupt import SECONDS_PER_HOUR, Deadline
 from util.engine.nonfinite import SKIP
+from util.engine.precision import set_precision
 from util.engine.run_folder import RunFolder
 from util.engine.schedule import Schedule
 from util.engine.state import Position, TrainingState
-from util.engine.stepper import Stepper
+from util.engine.stepper import Stepper, StepSettings
 from util.engine.training import Frequencies, Training
 from util.engine.validation import DEFAULT_EVERY, Validation, Validator
 from util.environment import describe_environment
@@ -105,10 +107,11 @@ def untrained(opt: Options, model: Model, device: torch.device) -> TrainingState
     stepper = Stepper(
         model,
         device=device,
-        precision=choose_precision(opt.precision, device),
+        precision=set_precision(opt.precision, device),
         learning_rate=opt.lr,
         betas=(opt.beta1, opt.beta2),
         seed=opt.seed,
+        settings=StepSettings(**{field.name: getattr(opt, field.name) for field in dataclasses.fields(StepSettings)}),
         skip_non_finite=opt.on_nan == SKIP,
     )
     schedule = Schedule(opt.lr_policy, opt.lr, opt.n_epochs, opt.n_epochs_decay, opt.lr_decay_iters)

@@ -7,7 +7,7 @@ from models.networks import DISCRIMINATORS, GENERATORS
 from models.networks.init import INIT_TYPES
 from models.networks.norm import NORMS
 from options.types import count_or_all, device_ids, label, name_list
-from util.engine.device import PRECISIONS
+from util.engine.precision import PRECISIONS
 from util.option import Option
 
 Groups = tuple[tuple[str, tuple[Option, ...]], ...]
@@ -28,7 +28,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("model", "cclgan", "the method", architecture=True),
     Option("epoch", "latest", "which checkpoint to load: latest, an epoch's number, or best_psnr, best_ssim, …", label),
     Option("gpu_ids", "auto", "a GPU's number, -1 for the CPU, auto for GPU 0 if there is one", device_ids),
-    Option("precision", "fp32", "arithmetic of the networks; auto: bf16 where clearly faster", choices=PRECISIONS),
+    Option("precision", "fp32", "arithmetic; auto: bf16 where clearly faster, else fp32", choices=PRECISIONS),
     Option("seed", 0, "start of every random number: the same seed gives the same run", minimum=0, maximum=MAX_SEED),
     Option("verbose", False, "say more"),
 )

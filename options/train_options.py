@@ -35,6 +35,13 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
     Option("epoch_count", 1, "number of the first epoch; only for weights without a saved training state", minimum=1),
 )
 
+ENGINE_OPTIONS: tuple[Option, ...] = (
+    Option("ema", 0.0, "decay of averaged networks, which are then what is saved and validated; 0 = none", decay_rate),
+    Option("accumulate", 1, "compute each batch in so many pieces, which saves memory, for one update", minimum=1),
+    Option("clip_grad", 0.0, "largest norm of the gradient of an update; 0 = as it is", minimum=0),
+    Option("channels_last", False, "channels last in memory: for GPUs in bf16; slower on CPUs"),
+)
+
 SAFETY_OPTIONS: tuple[Option, ...] = (
     Option("time_limit", None, "hours, or H:MM, after which to have saved and stopped, with exit code 75", duration),
     Option("on_nan", STOP, "at a loss that is NaN or infinite: stop, or skip the update", choices=ON_NAN),
@@ -73,6 +80,7 @@ DISPLAY_OPTIONS: tuple[Option, ...] = (
 
 TRAIN_GROUPS: Groups = (
     ("training", TRAINING_OPTIONS),
+    ("steps", ENGINE_OPTIONS),
     ("stopping", SAFETY_OPTIONS),
     ("decoded images", CACHE_OPTIONS),
     ("validation", VALIDATION_OPTIONS),
@@ -80,6 +88,7 @@ TRAIN_GROUPS: Groups = (
 )
 TRAIN_OPTIONS: tuple[Option, ...] = (
     *TRAINING_OPTIONS,
+    *ENGINE_OPTIONS,
     *SAFETY_OPTIONS,
     *CACHE_OPTIONS,
     *VALIDATION_OPTIONS,

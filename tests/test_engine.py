@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from util.engine.device import choose_device, choose_precision
+from util.engine.device import choose_device
+from util.engine.precision import set_precision
 from util.engine.state import Position
 from util.engine.stepper import Stepper
 from util.engine.training import crossed
@@ -148,8 +149,8 @@ def test_no_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_named_precision_is_taken_as_it_is() -> None:
-    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
-    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+    assert set_precision("bf16", torch.device("cpu")) == "bf16"
+    assert set_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
 
 
 def test_bf16_steps_keep_float32_weights() -> None:

@@ -1,21 +1,18 @@
-"""Where and in which precision to compute."""
+"""Where to compute, and how batches get there."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import time
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
 from util.errors import UserError
+from util.pixels import half_range
 
-logger = logging.getLogger(__name__)
-
-PRECISIONS = ("fp32", "bf16", "auto")
-_WORTHWHILE_SPEEDUP = 1.3  # below this, bfloat16's rounding is not worth having
+_IMAGE_DIMENSIONS = 4  # [N, C, H, W]
 
 
 def choose_device(gpu_ids: str) -> torch.device:
@@ -37,31 +34,24 @@ def choose_device(gpu_ids: str) -> torch.device:
     return torch.device("cuda", int(ids[0]))
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
-    """Resolve ``auto`` to ``bf16`` where a convolution measured here and now is clearly faster in it."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    speedup = _convolution_seconds(torch.float32) / _convolution_seconds(torch.bfloat16)
-    chosen = "bf16" if speedup >= _WORTHWHILE_SPEEDUP else "fp32"
-    logger.info("precision: %s (a bf16 convolution is %.1f times as fast as fp32 here)", chosen, speedup)
-    return chosen
+def to_device(
+    batch: Mapping[str, Any], device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
+) -> dict[str, Any]:
+    """The batch with its tensors on ``device``.
+
+    Images [N, C, H, W] are laid out in ``memory_format``. Those of uint8 travel as they are, a quarter of the bytes,
+    and become float32 in [-1, 1] there, with the values that :func:`util.pixels.to_tensor` gives.
+    """
+    return {key: _moved(value, device, memory_format) for key, value in batch.items()}
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which forward passes run."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
-
-
-def _convolution_seconds(dtype: torch.dtype) -> float:
-    """Best of a few runs of one 3×3 convolution as these generators have it."""
-    image, kernel = torch.ones(1, 64, 64, 64, dtype=dtype), torch.ones(64, 64, 3, 3, dtype=dtype)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        F.conv2d(image, kernel, padding=1)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+def _moved(value: Any, device: torch.device, memory_format: torch.memory_format) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    moved = value.to(device, non_blocking=True)
+    if moved.ndim != _IMAGE_DIMENSIONS:
+        return moved
+    if moved.dtype == torch.uint8:
+        # A divisor on the device: GPUs multiply by the reciprocal of a Python number, which rounds otherwise.
+        moved = moved.float().div_(torch.full((), half_range(np.uint8), device=device)).sub_(1.0)
+    return moved.contiguous(memory_format=memory_format)

@@ -112,8 +112,9 @@ class RunFolder:
         """
         state.tags = tuple(dict.fromkeys((LATEST, tag)))
         self.save_state(state)
-        for each in state.tags:
-            save_nets(state.stepper.model.nets, self.path, each)
+        with state.stepper.as_tested():
+            for each in state.tags:
+                save_nets(state.stepper.model.nets, self.path, each)
         self._remove_numbered_before(tag)
 
     def save_state(self, state: TrainingState) -> None:
@@ -168,8 +169,9 @@ class RunFolder:
 
         To be called after :meth:`save_state`: a run that dies in between makes up for it by calling this again.
         """
-        for metric in state.records.best_at(state.position.total_images):
-            save_nets(state.stepper.model.nets, self.path, best_tag(metric))
+        with state.stepper.as_tested():
+            for metric in state.records.best_at(state.position.total_images):
+                save_nets(state.stepper.model.nets, self.path, best_tag(metric))
         state.records.write(self.path)
 
     def put_metrics_aside(self) -> None:
@@ -221,7 +223,8 @@ class RunFolder:
             return load_file(self.state_file, device), self.state_file
         except UserError as damage:
             content = load_file(self.previous_state_file, device)
-            logger.warning("going on from the state before the last, because %s", damage)
+            reason = damage if self.state_file.is_file() else f"{self.state_file} is missing."
+            logger.warning("going on from the state before the last, because %s", reason)
         try:
             if self.state_file.is_file():
                 self.state_file.replace(self.path / DAMAGED_STATE_FILE)
@@ -232,8 +235,8 @@ class RunFolder:
 
     def _repair(self, state: TrainingState) -> None:
         """Write the network files that a process died before writing, or in between."""
-        nets = state.stepper.model.nets
-        best = map(best_tag, state.records.best_at(state.position.total_images))
-        repaired = [name for tag in (*state.tags, *best) for name in repair_nets(nets, self.path, tag)]
+        tags = (*state.tags, *map(best_tag, state.records.best_at(state.position.total_images)))
+        with state.stepper.as_tested():
+            repaired = [name for tag in tags for name in repair_nets(state.stepper.model.nets, self.path, tag)]
         if repaired:
             logger.info("%s: written again as the training state has it: %s", self.path, ", ".join(repaired))

@@ -95,6 +95,7 @@ class TrainingState:
             "position": dataclasses.asdict(self.position),
             "nets": {name: network.state_dict() for name, network in model.nets.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.stepper.optimizers.items()},
+            "stepper": self.stepper.state_dict(),
             "schedule": self.schedule.state_dict(),
             "model": {name: part.state_dict() for name, part in model.state.items()},
             "validation": self.records.state_dict(),
@@ -119,6 +120,7 @@ class TrainingState:
         for name, network in model.nets.items():
             put_into(network, state["nets"][name], file, describe)
         self.stepper.load_optimizers(state["optimizers"])
+        self.stepper.load_state_dict(state.get("stepper", {}))
         for name, part in model.state.items():
             if name in state["model"]:
                 part.load_state_dict(state["model"][name])

@@ -69,14 +69,12 @@ class StepSettings:
         clip_grad: the largest norm of a phase's gradient; 0 = as it is.
         ema: decay of the averaged networks; 0 = none.
         channels_last: whether networks and images are laid out with channels last.
-        skip_non_finite: leave out an update whose loss or gradient is not finite, without waiting for a GPU.
     """
 
     accumulate: int = 1
     clip_grad: float = 0.0
     ema: float = 0.0
     channels_last: bool = False
-    skip_non_finite: bool = False
 
 
 class Stepper:
@@ -101,7 +99,10 @@ class Stepper:
         betas: tuple[float, float],
         seed: int,
         settings: StepSettings | None = None,
+        skip_non_finite: bool = False,
     ) -> None:
+        """``skip_non_finite`` leaves out an update whose loss or gradient is not finite, without waiting for a GPU."""
+        self._skip_non_finite = skip_non_finite
         self.model, self.device, self.precision, self.seed = model, device, precision, seed
         self.settings = settings or StepSettings()
         self._betas = betas
@@ -141,6 +142,10 @@ class Stepper:
             optimizer.load_state_dict(states[name])
             for group in optimizer.param_groups:
                 group["betas"] = self._betas
+            for parameter, moments in optimizer.state.items():  # the fused update wants them laid out like the weights
+                for key, moment in moments.items():
+                    if moment.shape == parameter.shape:
+                        moments[key] = torch.empty_like(parameter).copy_(moment)
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """For all optimizers, from the next step on."""
@@ -205,15 +210,14 @@ class Stepper:
         pass needs: a phase that trains the networks behind the passes makes them with it, and another one uses the
         passes that were made before, or makes them without. Passes are made from the same random numbers each time.
         """
-        if piece.passed is not None and alone:
-            return
         learns = alone or self._behind_passes is None or bool(self._behind_passes & set(phase.trains))
-        if piece.passed is not None and not learns:
+        if piece.passed is not None and (alone or not learns):
             return
         self._let_learn(tuple(self.model.nets))
-        with piece.random_numbers(self.device), torch.set_grad_enabled(learns), autocast(self.precision, self.device):
+        random_numbers = contextlib.nullcontext() if alone else piece.random_numbers(self.device)
+        with random_numbers, torch.set_grad_enabled(learns), autocast(self.precision, self.device):
             piece.passed = self.model.forward(piece.batch)
-        if self._behind_passes is None:
+        if self._behind_passes is None and not alone:
             self._behind_passes = networks_behind(piece.passed, self.model.nets)
 
     def _descend(self, phase: PhaseLike, optimizer: torch.optim.Adam, loss: Tensor) -> None:
@@ -222,7 +226,7 @@ class Stepper:
         if self.settings.clip_grad:
             self._scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, self.settings.clip_grad)
-        if self.settings.skip_non_finite and not self._scaler.is_enabled():  # which does so itself
+        if self._skip_non_finite and not self._scaler.is_enabled():  # which does so itself
             optimizer.found_inf = veto(loss, [parameter.grad for parameter in parameters])  # type: ignore[attr-defined]
         self._scaler.step(optimizer)
 

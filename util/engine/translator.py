@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from util.engine.device import autocast
+from util.engine.precision import autocast
 from util.engine.shared_statistics import SharedStatistics
 from util.engine.tiling import Tiling, choose_tiling, in_tiles, round_up, smallest_tile
 from util.errors import UserError

@@ -144,7 +144,8 @@ class Validation:
         """Score the networks, take that into the records and log it; None, and nothing else, if ``stop`` said so."""
         stepper, position, records = self._state.stepper, self._state.position, self._state.records
         epoch, started = position.finished_epoch(), time.perf_counter()
-        values = self._validator.score_model(stepper.model, stepper.device, stepper.precision, stop)
+        with stepper.as_tested():
+            values = self._validator.score_model(stepper.model, stepper.device, stepper.precision, stop)
         if values is None:
             return None
         improved = records.add(values, epoch=epoch, total_images=position.total_images)

@@ -1,0 +1,247 @@
+"""Whatever is done to be faster or smaller: the same mathematics. Every switch of the engine against plain steps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import create_model
+from options import parse_train
+from tests.conftest import SMALL_CCLGAN, SMALL_NETWORKS
+from util.engine.pieces import networks_behind, split_batch
+from util.engine.stepper import Stepper, StepSettings
+
+CPU = torch.device("cpu")
+SIDE = 24
+SLOW_RATE = 2e-5  # at 2e-4 the rounding of Adam alone, fused or not, comes to 4e-4 of a loss after 14 steps
+AS_EXACT = ("--pool_size", "0", "--num_patches", "100000", "--lambda_inter", "0", "--lambda_intra", "0")
+"""No chance in a CCLGAN step (every location counts), and no loss that mixes the images of a batch."""
+TERMS = {"cut": ("--num_patches", "100000"), "cycle_gan": ("--pool_size", "0"), "cclgan": AS_EXACT}
+
+
+def make_stepper(
+    *flags: str, model: str = "cycle_gan", batch_size: int = 1, precision: str = "fp32", **settings: Any
+) -> Stepper:
+    size = ["--load_size", str(SIDE), "--crop_size", str(SIDE), "--batch_size", str(batch_size)]
+    small = [*SMALL_NETWORKS, *(SMALL_CCLGAN if model == "cclgan" else ())]
+    opt = parse_train(["--dataroot", ".", "--model", model, *small, *size, *flags])
+    torch.manual_seed(3)
+    return Stepper(
+        create_model(opt, training=True),
+        device=CPU,
+        precision=precision,
+        learning_rate=SLOW_RATE,
+        betas=(0.5, 0.999),
+        seed=1,
+        settings=StepSettings(**settings),
+    )
+
+
+def batches(count: int, size: int = 1) -> list[dict[str, Tensor]]:
+    draw = torch.Generator().manual_seed(5)
+    shape = (size, 3, SIDE, SIDE)
+    return [{key: torch.rand(shape, generator=draw) * 2 - 1 for key in ("A", "B")} for _ in range(count)]
+
+
+def curve(stepper: Stepper, data: Sequence[dict[str, Tensor]]) -> dict[str, list[float]]:
+    """Losses by name, one value a step."""
+    steps = [stepper.step(batch, number).losses for number, batch in enumerate(data)]
+    return {name: [losses[name].item() for losses in steps] for name in steps[0]}
+
+
+def gradients(stepper: Stepper) -> Tensor:
+    """All gradients of the last step in one vector."""
+    parameters = (p for name in stepper.model.nets for p in stepper.model.nets[name].parameters())
+    return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+
+
+def weights(nets: dict[str, nn.Module]) -> Tensor:
+    return torch.cat([p.detach().flatten() for network in nets.values() for p in network.parameters()])
+
+
+def relative(one: Tensor, other: Tensor) -> float:
+    return ((one - other).norm() / other.norm()).item()
+
+
+@pytest.mark.parametrize("model", ["cycle_gan", "cut", "cclgan"])
+def test_a_batch_in_pieces_gives_the_gradients_and_losses_of_the_whole_batch(model: str) -> None:
+    data = batches(1, size=4)
+    whole, pieces = (
+        make_stepper(*TERMS[model], model=model, batch_size=4, accumulate=count) for count in (1, 3)
+    )  # pieces of 1, 1 and 2 images
+    of_whole, of_pieces = whole.step(data[0], 0), pieces.step(data[0], 0)
+    assert of_whole.losses.keys() == of_pieces.losses.keys()
+    for name, loss in of_whole.losses.items():
+        assert of_pieces.losses[name].item() == pytest.approx(loss.item(), rel=1e-5), name
+    assert of_pieces.watched.item() == pytest.approx(of_whole.watched.item(), rel=1e-5)
+    assert relative(gradients(pieces), gradients(whole)) < 1e-5
+
+
+@pytest.mark.parametrize("settings", [{"ema": 0.99}, {"clip_grad": 1e6}], ids=str)
+def test_averages_and_a_limit_out_of_reach_change_no_bit_of_the_training(settings: dict[str, Any]) -> None:
+    plain, other = make_stepper(), make_stepper(**settings)
+    assert curve(plain, batches(5)) == curve(other, batches(5))
+    assert torch.equal(gradients(plain), gradients(other))
+    assert torch.equal(weights(plain.model.nets), weights(other.model.nets))
+
+
+def twins(count: int) -> list[dict[str, Tensor]]:
+    """Batches of two times the same image."""
+    return [{key: image.repeat(2, 1, 1, 1) for key, image in batch.items()} for batch in batches(count)]
+
+
+@pytest.fixture(scope="module")
+def plain() -> tuple[dict[str, list[float]], Tensor]:
+    """Curve and first gradients of 50 plain steps."""
+    first = make_stepper("--pool_size", "0", batch_size=2)
+    first.step(twins(1)[0], 0)
+    return curve(make_stepper("--pool_size", "0", batch_size=2), twins(50)), gradients(first)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("settings", [{"channels_last": True}, {"accumulate": 2}], ids=str)
+def test_fifty_steps_have_the_loss_curve_of_plain_steps(settings: dict[str, Any], plain: Any) -> None:
+    first, stepper = (make_stepper("--pool_size", "0", batch_size=2, **settings) for _ in range(2))
+    first.step(twins(1)[0], 0)
+    assert relative(gradients(first), plain[1]) < 1e-4
+    found = curve(stepper, twins(50))
+    for name, values in plain[0].items():
+        assert found[name] == pytest.approx(values, rel=1e-4, abs=1e-4), name
+
+
+@pytest.mark.heavy
+def test_the_fused_update_is_adams(plain: Any) -> None:
+    stepper = make_stepper("--pool_size", "0", batch_size=2)
+    for phase in stepper.model.phases:
+        parameters = [p for name in phase.trains for p in stepper.model.nets[name].parameters()]
+        stepper.optimizers[phase.name] = torch.optim.Adam(parameters, lr=SLOW_RATE, betas=(0.5, 0.999), foreach=False)
+    found = curve(stepper, twins(50))
+    for name, values in plain[0].items():
+        assert found[name] == pytest.approx(values, rel=1e-4, abs=1e-4), name
+
+
+@pytest.mark.heavy
+def test_bf16_stays_near_fp32(plain: Any) -> None:
+    """The stated band: over 50 steps the mean of each term within 5 %; the first gradient's cosine above 0.9."""
+    first = make_stepper("--pool_size", "0", batch_size=2, precision="bf16")
+    first.step(twins(1)[0], 0)
+    assert torch.cosine_similarity(gradients(first), plain[1], dim=0) > 0.9
+    found = curve(make_stepper("--pool_size", "0", batch_size=2, precision="bf16"), twins(50))
+    for name, values in plain[0].items():
+        assert sum(found[name]) == pytest.approx(sum(values), rel=0.05), name
+
+
+def test_only_a_phase_that_trains_behind_the_passes_keeps_what_their_backward_pass_needs() -> None:
+    stepper = make_stepper(model="cut", batch_size=2, accumulate=2)
+    seen: list[bool] = []
+    discriminators, generators = stepper.model.phases
+
+    def spy(phase: Any) -> Any:
+        def losses(passed: Any) -> Any:
+            seen.append(passed.fake_B.requires_grad)
+            return phase.losses(passed)
+
+        return type(phase)(phase.name, phase.trains, losses)
+
+    stepper.model.phases = (spy(discriminators), spy(generators))  # type: ignore[misc]
+    for number, batch in enumerate(batches(2, size=2)):
+        stepper.step(batch, number)
+    assert seen[-4:] == [False, False, True, True]
+
+
+def test_passes_that_are_made_again_draw_the_same_random_numbers() -> None:
+    (piece, _) = split_batch({"A": torch.zeros(2, 1)}, 2)
+    torch.manual_seed(8)
+    with piece.random_numbers(CPU):
+        first = torch.rand(3)
+    between = torch.rand(3)
+    with piece.random_numbers(CPU):
+        again = torch.rand(3)
+    after = torch.rand(3)
+    torch.manual_seed(8)
+    assert torch.equal(again, first)
+    assert torch.equal(torch.rand(9), torch.cat([first, between, after]))
+
+
+def test_a_batch_has_no_more_pieces_than_images_and_its_other_entries_go_along() -> None:
+    batch = {"A": torch.arange(5.0), "A_paths": list("abcde"), "note": "whole"}
+    pieces = split_batch(batch, 3)
+    assert [piece.batch["A_paths"] for piece in pieces] == [["a"], ["b", "c"], ["d", "e"]]
+    assert [piece.batch["A"].tolist() for piece in pieces] == [[0], [1, 2], [3, 4]]
+    assert [piece.share for piece in pieces] == [0.2, 0.4, 0.4]
+    assert all(piece.batch["note"] == "whole" for piece in pieces)
+    assert len(split_batch(batch, 9)) == 5
+    assert split_batch(batch, 1)[0].batch is batch
+
+
+def test_networks_behind_passes_are_found_and_all_of_them_if_passes_are_opaque() -> None:
+    nets: dict[str, nn.Module] = {name: nn.Linear(2, 2) for name in "abc"}
+    image = torch.ones(1, 2)
+    assert networks_behind({"x": [nets["a"](image)], "y": None}, nets) == {"a"}
+    assert networks_behind(nets["c"](nets["b"](image)), nets) == {"b", "c"}
+    assert networks_behind(image, nets) == set()
+    assert networks_behind(object(), nets) == {"a", "b", "c"}
+
+
+def test_clipping_bounds_the_norm_of_a_phases_gradient() -> None:
+    free, clipped = (make_stepper("--pool_size", "0", clip_grad=limit) for limit in (0.0, 0.01))
+    for stepper in (free, clipped):
+        stepper.step(batches(1)[0], 0)
+    for phase in free.model.phases:
+        norms = []
+        for stepper in (free, clipped):
+            grads = [p.grad for name in phase.trains for p in stepper.model.nets[name].parameters()]
+            norms.append(torch.cat([g.flatten() for g in grads if g is not None]).norm().item())
+        assert norms[0] > 0.01
+        assert norms[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_images_of_bytes_are_trained_on_as_the_images_that_the_loader_scales() -> None:
+    from util.pixels import to_tensor
+
+    pixels = torch.randint(0, 256, (2, SIDE, SIDE, 3), dtype=torch.uint8).numpy()
+    scaled = [to_tensor(image)[None] for image in pixels]
+    as_bytes = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in pixels]
+    steppers = [make_stepper("--pool_size", "0") for _ in range(2)]
+    for stepper, (A, B) in zip(steppers, (scaled, as_bytes), strict=True):
+        stepper.step({"A": A, "B": B}, 0)
+    assert torch.equal(*(weights(stepper.model.nets) for stepper in steppers))
+
+
+def test_moments_follow_the_layout_of_the_weights() -> None:
+    """A run that goes on with channels last must not pair weights with others' moments."""
+    before = make_stepper()
+    before.step(batches(1)[0], 0)
+    stored = {name: optimizer.state_dict() for name, optimizer in before.optimizers.items()}
+    resumed = make_stepper(channels_last=True)
+    resumed.load_optimizers(copy.deepcopy(stored))
+    for name, optimizer in resumed.optimizers.items():
+        for index, (parameter, moments) in enumerate(optimizer.state.items()):
+            assert moments["exp_avg"].stride() == parameter.stride()
+            assert torch.equal(moments["exp_avg"], stored[name]["state"][index]["exp_avg"])
+
+
+def test_float16s_scale_finds_its_way_down_and_skips_updates_until_then() -> None:
+    """The scale starts at 2¹⁶; on this loss of about 10³ per weight it must fall before anything is updated."""
+    from tests.test_engine import TwoPhases
+
+    model = TwoPhases()
+    stepper = Stepper(model, device=CPU, precision="fp16", learning_rate=0.1, betas=(0.5, 0.999), seed=0)
+    before = model.nets["a"].weight.item()
+    loud = {"A": torch.full((1, 1), 2e3)}
+    stepper.step(loud, 0)
+    assert model.nets["a"].weight.item() == before
+    scale = stepper.state_dict()["scaler"]["scale"]
+    assert scale < 2**16
+    for number in range(1, 20):
+        stepper.step(loud, number)
+    assert model.nets["a"].weight.item() != before
+
+    resumed = Stepper(TwoPhases(), device=CPU, precision="fp16", learning_rate=0.1, betas=(0.5, 0.999), seed=0)
+    resumed.load_state_dict(stepper.state_dict())
+    assert resumed.state_dict()["scaler"] == stepper.state_dict()["scaler"]
