@@ -1,0 +1,283 @@
+"""A save in which anything at all goes wrong: every single write fails once, and the process dies at every one."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.test_engine import TwoPhases, make_stepper
+from util.engine.checkpoint import fits_checksum, load_file, net_file, save_atomically
+from util.engine.run_folder import PREVIOUS_STATE_FILE, STATE_FILE, RunFolder
+from util.engine.schedule import Schedule
+from util.engine.state import TrainingState
+from util.errors import UserError
+
+TAG = "5"
+BUFFER = 2048  # bytes, so that even these small files are several writes
+CAN_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def make_state(total_images: int) -> TrainingState:
+    """A training whose weights are its number of images."""
+    model = TwoPhases()
+    for network in model.nets.values():
+        nn.init.constant_(network.weight, float(total_images))
+    state = TrainingState(make_stepper(model), Schedule("linear", 0.1, 1, 1, 1))
+    state.position.total_images = total_images
+    return state
+
+
+class Raw(io.FileIO):
+    """A file of which every write is an operation, in the middle of which a disk is full or a process dies."""
+
+    def __init__(self, path: Path, mode: str, tick: Callable[[str], None]) -> None:
+        super().__init__(path, mode)
+        self._tick = tick
+
+    def write(self, data: Any) -> int:
+        begun = super().write(data[: len(data) // 2])
+        self._tick("write")
+        return begun + super().write(data[begun:])
+
+
+@contextmanager
+def operations(happen: Callable[[str, int], None]) -> Iterator[list[str]]:
+    """Call ``happen(name, number)`` before each operation that changes a disk; gives the list of them."""
+    done: list[str] = []
+
+    def tick(name: str) -> None:
+        done.append(name)
+        happen(name, len(done))
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            tick(name)
+            return function(*args, **kwargs)
+
+        return call
+
+    real_open = Path.open
+
+    def open_counted(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if set(mode) & set("wax"):
+            tick("open")
+            raw = io.BufferedWriter(Raw(self, mode.replace("b", "").replace("t", ""), tick), BUFFER)
+            return raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8")
+        return real_open(self, mode, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", open_counted)
+        for name in ("fsync", "replace", "link", "rename"):
+            patch.setattr(os, name, counted(name, getattr(os, name)))
+        yield done
+
+
+def save_first(folder: Path) -> RunFolder:
+    run = RunFolder(folder)
+    run.create(fresh=True)
+    run.save("4", make_state(4))
+    return run
+
+
+def count_of(folder: Path) -> int:
+    run = save_first(folder)
+    with operations(lambda name, number: None) as done, run:
+        run.save(TAG, make_state(5))
+    assert {"open", "write", "fsync", "replace", "link"} <= set(done)
+    return len(done)
+
+
+def check_whole(folder: Path) -> int:
+    """Every file is whole, and the run goes on with networks that belong together; returns from where."""
+    assert load_file(folder / STATE_FILE)["position"]["total_images"] in (4, 5)
+    for path in folder.glob("[!.]*.pth"):
+        assert fits_checksum(path) is True, path
+    with RunFolder(folder) as run:
+        run.claim()
+        state = make_state(0)
+        assert run.resume(state, "latest", describe=lambda _: {})
+    total = state.position.total_images
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+    for name in ("a", "b"):
+        for tag in {"latest", str(total)}:
+            assert load_file(net_file(folder, tag, name))["weight"].item() == total
+        assert state.stepper.model.nets[name].weight.item() == total
+    return total
+
+
+@pytest.mark.parametrize(
+    ("number", "lasting"),
+    [(errno.ENOSPC, False), (errno.ENOSPC, True), (errno.EROFS, True)],
+    ids=["full once", "full from then on", "read-only from then on"],
+)
+def test_a_write_that_fails_leaves_a_run_that_goes_on(tmp_path: Path, number: int, lasting: bool) -> None:
+    total, outcomes = count_of(tmp_path / "count"), set()
+    for fatal in range(1, total + 1):
+
+        def fail(name: str, count: int, fatal: int = fatal) -> None:
+            if count == fatal or (lasting and count > fatal):
+                raise OSError(number, os.strerror(number))
+
+        folder = tmp_path / str(fatal)
+        with save_first(folder) as run, operations(fail):
+            try:
+                run.save(TAG, make_state(5))
+                outcomes.add("survived")
+            except UserError as error:
+                outcomes.add("told")
+                assert "cannot be written" in str(error) and "\n" not in str(error)
+        assert not list(folder.glob(".*")), "a temporary file is left"
+        outcomes.add(check_whole(folder))
+    assert {"told", 4, 5} <= outcomes
+
+
+@CAN_FORK
+def test_a_process_that_dies_at_any_operation_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    total, outcomes = count_of(tmp_path / "count"), set()
+    for fatal in range(1, total + 1):
+        folder = tmp_path / str(fatal)
+        child = os.fork()
+        if child == 0:
+            try:
+                run = save_first(folder)
+                with operations(lambda name, count, fatal=fatal: count == fatal and os.kill(os.getpid(), 9)):
+                    run.save(TAG, make_state(5))
+            finally:
+                os._exit(1)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        outcomes.add(check_whole(folder))
+    assert outcomes == {4, 5}
+
+
+def test_without_hard_links_a_state_is_there_at_any_moment(tmp_path: Path) -> None:
+    def check(name: str, number: int) -> None:
+        if name == "link":
+            raise OSError(errno.EPERM, "Operation not permitted")
+        assert (tmp_path / STATE_FILE).is_file() or (tmp_path / PREVIOUS_STATE_FILE).is_file()
+
+    with save_first(tmp_path) as run, operations(check):
+        run.save(TAG, make_state(5))
+    assert load_file(tmp_path / STATE_FILE)["position"]["total_images"] == 5
+    assert load_file(tmp_path / PREVIOUS_STATE_FILE)["position"]["total_images"] == 4
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "cut off":
+        content = content[: len(content) // 2]
+    elif how == "one bit":
+        content[len(content) // 3] ^= 1
+    elif how == "empty":
+        content.clear()
+    path.unlink()
+    if how != "missing":
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut off", "one bit", "empty", "missing"])
+def test_a_damaged_state_gives_way_to_the_one_before(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with save_first(tmp_path) as run:
+        run.save(TAG, make_state(5))
+        damage(tmp_path / STATE_FILE, how)
+    assert resume(tmp_path) == 4
+    (warning,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert "going on from the state before" in warning and STATE_FILE in warning
+    assert resume(tmp_path) == 4  # and a crash right after this does no harm
+    assert (tmp_path / "training_state.damaged.pth").is_file() == (how != "missing")
+
+
+def resume(folder: Path) -> int:
+    with RunFolder(folder) as run:
+        run.claim()
+        state = make_state(0)
+        run.resume(state, "latest", describe=lambda _: {})
+    return state.position.total_images
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "file.pth"
+    save_atomically({"weight": torch.arange(64.0)}, path)
+    whole = path.read_bytes()
+    for position in range(0, len(whole) - 80, 7):
+        content = bytearray(whole)
+        content[position] ^= 1 << position % 8
+        path.write_bytes(content)
+        assert fits_checksum(path) is False, position
+        with pytest.raises(UserError, match="checksum"):
+            load_file(path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_without_a_checksum_is_one_sentence(tmp_path: Path, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    torch.save({"weight": torch.arange(8.0), "deep": {"list": [1, "two"]}}, tmp_path / "file.pth")
+    content = bytearray((tmp_path / "file.pth").read_bytes())
+    for position in torch.randint(len(content), (12,), generator=random).tolist():
+        content[position] ^= 255
+    (tmp_path / "file.pth").write_bytes(content)
+    try:
+        load_file(tmp_path / "file.pth")
+    except UserError as error:
+        assert "file.pth" in str(error)
+
+
+def test_a_file_with_a_checksum_is_an_ordinary_one(tmp_path: Path) -> None:
+    import zipfile
+
+    save_atomically({"weight": torch.arange(3.0)}, tmp_path / "file.pth")
+    assert torch.equal(torch.load(tmp_path / "file.pth", weights_only=True)["weight"], torch.arange(3.0))
+    with zipfile.ZipFile(tmp_path / "file.pth") as archive:
+        assert archive.testzip() is None and archive.comment.startswith(b"sha256:")
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, {1, 2, 3, 4}), (1, {4}), (2, {3, 4}), (9, {1, 2, 3, 4})])
+def test_only_the_newest_numbered_checkpoints_are_kept(tmp_path: Path, keep: int, left: set[int]) -> None:
+    with RunFolder(tmp_path, keep=keep) as run:
+        run.create(fresh=True)
+        for name in ("best_psnr", "iter_1", "77x"):
+            save_atomically({}, net_file(tmp_path, name, "a"))
+        for number in range(1, 5):
+            run.save(str(number), make_state(number))
+    numbers = {int(path.name.split("_")[0]) for path in tmp_path.glob("[0-9]_net_*.pth")}
+    assert numbers == left
+    assert len(list(tmp_path.glob("*_net_*.pth"))) == 2 * (len(left) + 1) + 3
+
+
+def test_a_folder_that_was_deleted_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "run"
+    with save_first(folder) as run:
+        run.options_file.write_text("lr: 1\n", encoding="utf-8")
+        run.remember_options()
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        run.save(TAG, make_state(5))
+        assert "was deleted" in caplog.text
+        assert run.options_file.read_text(encoding="utf-8") == "lr: 1\n"
+        assert (folder / "run.lock").is_file()
+    assert check_whole(folder) == 5
+
+
+def test_nothing_but_tensors_is_taken_from_a_state(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (builtins.open, (str(tmp_path / "executed"), "w"))
+
+    with save_first(tmp_path) as run:
+        run.save(TAG, make_state(5))
+        torch.save({"format": 4, "nets": Trap()}, tmp_path / STATE_FILE)
+    assert resume(tmp_path) == 4
+    assert not (tmp_path / "executed").exists()
