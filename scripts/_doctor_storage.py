@@ -119,9 +119,11 @@ def check_networks(
     request: Request, budget: float = LOADING_SECONDS, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Finding]:
     """Whether the run's network files load: the latest first, then as many as there is time for."""
+    from options.naming import check_name
     from util.engine.checkpoint import load_file
     from util.errors import UserError
 
+    check_name(request.name or "")
     folder = Path(request.checkpoints_dir) / (request.name or "")
     files = sorted(
         (path for path in folder.glob("*_net_*.pth") if path.is_file()), key=lambda path: -path.stat().st_mtime

@@ -39,9 +39,10 @@ from scripts import (
 from scripts._doctor_report import PROBLEM, Check, as_json, summary
 from scripts._doctor_request import Request
 from scripts._doctor_runner import run_checks
-from util.errors import entry_point
+from util.errors import UserError, entry_point
 
 EXIT_PROBLEM = 1
+HIGHEST_PORT = 65535
 TORCH = ("torch",)
 IMAGES = ("numpy", "PIL")
 PATIENCE_FOR_DATA = 600.0  # a million headers on a slow disk
@@ -57,7 +58,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--display_server", default="http://localhost", metavar="URL", help="Visdom's (%(default)s)")
     parser.add_argument("--display_port", default=8097, type=int, metavar="PORT", help="Visdom's (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for flag in ("dataroot", "name"):
+        if getattr(args, flag) == "":
+            raise UserError(f"--{flag} is empty; give one, or leave the flag out.")
+    if not 0 < args.display_port <= HIGHEST_PORT:
+        raise UserError(f"--display_port {args.display_port}: is not a port between 1 and {HIGHEST_PORT}.")
+    return args
 
 
 def shared_memory_needed(request: Request) -> int:
