@@ -16,11 +16,9 @@ import pytest
 
 from options import parse_test, parse_train
 from scripts import (
-    _doctor_storage,
     doctor,
 )
 from scripts._doctor_report import OK, PROBLEM, WARNING, Check, Finding, as_json, summary
-from scripts._doctor_request import Request
 from scripts._doctor_runner import examine, run_checks
 from tests.doctor_findings import FINE, only
 from util.errors import UserError
@@ -109,12 +107,6 @@ def test_the_defaults_are_those_of_the_programs() -> None:
 def test_flags_that_say_nothing(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(flags) == 2
     assert flags[0].rstrip("=") in capsys.readouterr().err
-
-
-def test_names_do_not_lead_out_of_the_folder(run: Request) -> None:
-    out = Request(None, "../checkpoints/rain", run.checkpoints_dir)
-    with pytest.raises(UserError, match="inside --checkpoints_dir"):
-        list(_doctor_storage.check_networks(out))
 
 
 def test_the_exit_code_says_whether_something_is_broken(

@@ -131,3 +131,9 @@ def test_the_dataset_is_the_runs_unless_one_is_named(run: Request, dataset: Path
     assert run.dataset() == dataset
     assert Request("x", "rain", run.checkpoints_dir).dataset() == Path("x")
     assert Request(None, "absent", run.checkpoints_dir).dataset() is None
+
+
+def test_names_do_not_lead_out_of_the_folder(run: Request) -> None:
+    out = Request(None, "../checkpoints/rain", run.checkpoints_dir)
+    with pytest.raises(UserError, match="inside --checkpoints_dir"):
+        list(_doctor_storage.check_networks(out))
