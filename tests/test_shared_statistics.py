@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from models.networks import create_generator
 from util.engine.shared_statistics import SharedStatistics
-from util.engine.tiling import Tiling
 from util.engine.translator import Translator
 
 
@@ -87,9 +86,3 @@ def test_tiles_come_nearer_to_the_whole(name: str) -> None:
         return (image - translate(0)).square().mean().item()
 
     assert distance(translate(256)) < 0.5 * distance(translate(256, shared=False))
-
-
-def test_the_tiles_without_overlap_cover_every_pixel_once() -> None:
-    image = torch.arange(90 * 140.0).view(1, 1, 90, 140)
-    cut = torch.cat([tile.flatten() for tile in Tiling(64, 20).apart().cuts(image)])
-    assert cut.unique().numel() == image.numel()

@@ -45,6 +45,15 @@ def test_weights_are_positive_and_add_up_to_one(tiling: Tiling, size: int) -> No
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("tiling", TILINGS, ids=str)
+@pytest.mark.parametrize("size", [(1, 5), (64, 65), (130, 201)], ids=str)
+def test_parts_hold_every_pixel_once(tiling: Tiling, size: tuple[int, int]) -> None:
+    pixels = torch.arange(size[0] * size[1]).view(1, 1, *size)
+    parts = list(tiling.parts(pixels))
+    assert torch.cat([part.flatten() for part in parts]).sort().values.equal(pixels.flatten())
+    assert all(max(part.shape[-2:]) <= tiling.tile for part in parts)
+
+
 def test_weights_fade_smoothly() -> None:
     """Two tiles of 64 that share 32: sin² has its steepest slope π/2/32 in the middle, and no step anywhere."""
     weights = blend_weights([(0, 64), (32, 96)])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -45,14 +45,14 @@ class Tiling:
         starts = (round_up(-(-i * rest // steps), self.stride) for i in range(steps + 1))
         return [(start, min(start + self.tile, size)) for start in starts]
 
-    def cuts(self, images: Tensor) -> Iterator[Tensor]:
-        """The tiles of images [N, C, H, W], row by row."""
-        rows, columns = (self.spans(size) for size in images.shape[-2:])
+    def parts(self, images: Tensor) -> Iterator[Tensor]:
+        """Cut images [N, C, H, W] into equal parts no larger than a tile, which share nothing."""
+        rows, columns = (self._divided(size) for size in images.shape[-2:])
         return (images[..., top:bottom, left:right] for top, bottom in rows for left, right in columns)
 
-    def apart(self) -> Tiling:
-        """The same tiles without overlap."""
-        return replace(self, overlap=0)
+    def _divided(self, size: int) -> list[Span]:
+        length = round_up(-(-size // -(-size // self.tile)), self.stride)
+        return [(start, min(start + length, size)) for start in range(0, size, length)]
 
 
 def choose_tiling(tile: int, overlap: int, stride: int) -> Tiling:

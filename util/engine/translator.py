@@ -115,8 +115,8 @@ class Translator:
         if not self._statistics:
             return in_tiles(source, self._translate, tiling)
         with self._statistics.gathered():
-            for tile in tiling.apart().cuts(source):
-                self._translate(tile)
+            for part in tiling.parts(source):
+                self._translate(part)
         with self._statistics.imposed():
             return in_tiles(source, self._translate, tiling)
 
