@@ -17,6 +17,7 @@ from scripts._doctor_report import OK, PROBLEM, WARNING, Check
 from scripts._doctor_request import Request
 from scripts._doctor_runner import examine
 from tests.doctor_findings import only, room
+from util.errors import UserError
 
 
 def no_space(folder: Path) -> float:
