@@ -1,7 +1,7 @@
-"""Trains, kills and resumes in forks of one process, which has imported everything once: ``python -m tests.chaos_runner``.
+"""Trains, kills and resumes in forks of one process, which has imported everything once.
 
-Started by ``tests/test_chaos.py`` with a JSON object: flags of the training, its folder, how many kills, the seed. Prints
-a JSON object about what happened.
+``python -m tests.chaos_runner TASK``, started by ``tests/test_chaos.py``: TASK is a JSON object with the flags of the
+training, its folder, how many kills, and the seed. Prints a JSON object about what happened.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def test_a_signal_to_the_whole_group_stops_and_saves(tmp_path: Path, number: sig
         time.sleep(0.05)
     os.killpg(process.pid, number)
     _, errors = wait(process)
-    assert process.returncode == 130, errors
+    assert process.returncode == 128 + number, errors
     assert (tmp_path / "checkpoints" / "run" / "training_state.pth").is_file()
     assert "Traceback" not in errors
     assert errors.count("finishing this step") == 1
