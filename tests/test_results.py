@@ -178,7 +178,7 @@ def run_test_program(tmp_path: Path, dataset: Path, *flags: str) -> Path:
 def test_the_page_names_the_precision_that_was_used(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(test_program, "choose_precision", lambda precision, device: "bf16")
+    monkeypatch.setattr(test_program, "set_precision", lambda precision, device: "bf16")
     notes = manifest_of(run_test_program(tmp_path, dataset, "--precision", "auto")).notes
     assert notes[0].endswith("bf16.") and "auto" not in notes[0]
 
