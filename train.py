@@ -71,6 +71,8 @@ def train(opt: Options, run: RunFolder, deadline: Deadline | None) -> int | None
     if state.position.epoch > state.schedule.total_epochs and not (validation and validation.pending):
         logger.info("%s is finished; a larger --n_epochs or --n_epochs_decay trains longer", run.path)
         return None
+    epochs_left = state.schedule.total_epochs + 1 - state.position.epoch
+    state.stepper.expect(epochs_left * len(loader))
     run.create(fresh=not opt.continue_train)
     if validation and validation.anew:
         run.put_metrics_aside()

@@ -11,6 +11,7 @@ from models.losses import GAN_MODES
 from options.base_options import Groups
 from options.test_options import PROTOCOLS
 from options.types import decay_rate, duration, further_trackers, label, port_number
+from util.engine.compiling import COMPILE_MODES
 from util.engine.nonfinite import ON_NAN, STOP
 from util.engine.schedule import LR_POLICIES
 from util.engine.validation import DEFAULT_EVERY
@@ -39,6 +40,12 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
     Option("ema", 0.0, "decay of averaged networks, which are then what is saved and validated; 0 = none", decay_rate),
     Option("accumulate", 1, "compute each batch in so many pieces, which saves memory, for one update", minimum=1),
     Option("clip_grad", 0.0, "largest norm of the gradient of an update; 0 = as it is", minimum=0),
+    Option(
+        "compile",
+        "off",
+        "torch.compile for the networks; auto: where it pays for the steps to come",
+        choices=COMPILE_MODES,
+    ),
     Option("channels_last", False, "channels last in memory: for GPUs in bf16; slower on CPUs"),
 )
 

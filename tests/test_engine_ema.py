@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from util.engine.stepper import Stepper, StepSettings
 from util.errors import EXIT_INTERRUPTED
 
 
-def one_weight(value: float) -> nn.Module:
+def one_weight(value: float) -> Any:
     network = nn.Linear(1, 1, bias=False)
     nn.init.constant_(network.weight, value)
     return network
@@ -27,7 +28,7 @@ def one_weight(value: float) -> nn.Module:
 
 def test_the_average_follows_the_written_rule() -> None:
     network = one_weight(5.0)
-    average = AveragedNets({"G": network}, decay=0.4)
+    average: Any = AveragedNets({"G": network}, decay=0.4)
     expected = 0.0
     for updates, value in enumerate([1.0, -2.0, 4.0, 0.5, 3.0, 7.0, -1.0, 2.0, 2.5]):
         nn.init.constant_(network.weight, value)
@@ -38,8 +39,8 @@ def test_the_average_follows_the_written_rule() -> None:
 
 
 def test_statistics_are_copied() -> None:
-    network = nn.BatchNorm2d(1)
-    average = AveragedNets({"G": network}, decay=0.9)
+    network: Any = nn.BatchNorm2d(1)
+    average: Any = AveragedNets({"G": network}, decay=0.9)
     for _ in range(3):
         network(torch.randn(2, 1, 3, 3))
         average.update({"G": network})
@@ -78,9 +79,9 @@ def test_the_state_goes_from_one_stepper_to_the_next() -> None:
     for number in range(3):
         first.step(BATCH, number)
     second.load_state_dict(first.state_dict())
-    assert first.averages is not None and second.averages is not None
-    assert second.averages.updates == 3
-    assert torch.equal(second.averages.nets["b"].weight, first.averages.nets["b"].weight)
+    averages: tuple[Any, Any] = (first.averages, second.averages)
+    assert averages[1].updates == 3
+    assert torch.equal(*(average.nets["b"].weight for average in averages))
 
 
 class InterruptAfterThreeSteps(Interrupt):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 WARM_UP = 9
 """After t updates the decay is at most t / (t + WARM_UP), so the average reaches back over about the last tenth of a
@@ -34,8 +34,9 @@ class AveragedNets:
         decay = min(self.decay, self.updates / (self.updates + WARM_UP))
         self.updates += 1
         for name, average in self.nets.items():
-            weights = list(nets[name].parameters())
-            torch._foreach_lerp_(list(average.parameters()), weights, 1 - decay)
+            averages: list[Tensor] = list(average.parameters())
+            weights: list[Tensor] = list(nets[name].parameters())
+            torch._foreach_lerp_(averages, weights, 1 - decay)
             for mine, theirs in zip(average.buffers(), nets[name].buffers(), strict=True):
                 mine.copy_(theirs)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from util.engine.compiling import OFF, Compilation
 from util.engine.device import to_device
 from util.engine.ema import AveragedNets
 from util.engine.nonfinite import veto
@@ -69,18 +72,21 @@ class StepSettings:
         clip_grad: the largest norm of a phase's gradient; 0 = as it is.
         ema: decay of the averaged networks; 0 = none.
         channels_last: whether networks and images are laid out with channels last.
+        compile: which networks torch.compile is for; see :class:`util.engine.compiling.Compilation`.
     """
 
     accumulate: int = 1
     clip_grad: float = 0.0
     ema: float = 0.0
     channels_last: bool = False
+    compile: str = OFF
 
 
 class Stepper:
     """Applies everything that is not mathematics to a model, in this order:
 
-    networks to the device and into their memory format → averaged copies → one fused Adam per phase;
+    networks to the device and into their memory format → averaged copies → one fused Adam per phase → compiled
+    networks (with ``auto``, after a few steps);
     per step: seed, inputs to the device (uint8 images scaled there), then for each phase: freeze the other networks;
     for each piece of the batch: forward pass and losses under autocast, scaled backward; unscale, clip, veto, update;
     then the loss scale and the averages.
@@ -119,6 +125,7 @@ class Stepper:
             for phase in model.phases
         }
         self._scaler = loss_scaler(precision, device)
+        self._compilation = Compilation(self.settings.compile, device)
         self._behind_passes: frozenset[str] | None = None
 
     def _parameters(self, phase: PhaseLike) -> list[nn.Parameter]:
@@ -164,12 +171,57 @@ class Stepper:
             replaced = {name: self.model.nets[name] for name in self.averages.nets}
             self.model.nets.update(self.averages.nets)
         try:
-            yield
+            with self._compilation.paused():
+                yield
         finally:
             self.model.nets.update(replaced)
 
+    def expect(self, steps: int) -> None:
+        """How many steps are still to come, by which ``compile="auto"`` decides."""
+        self._compilation.steps_left = steps
+
     def step(self, batch: Mapping[str, Any], images_seen: int, *, want_visuals: bool = False) -> StepResult:
-        """Train on one batch, the ``images_seen``-th of the run."""
+        """Train on one batch, the ``images_seen``-th of the run.
+
+        Raises:
+            UserError: there is nothing to train, or ``compile="networks"`` does not work here.
+        """
+        if self._compilation.decide():
+            return self._first_compiled_step(batch, images_seen, want_visuals)
+        started = time.perf_counter()
+        result = self._step(batch, images_seen, want_visuals)
+        if self._compilation.measuring and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._compilation.add_step(time.perf_counter() - started)
+        return result
+
+    def _first_compiled_step(self, batch: Mapping[str, Any], images_seen: int, want_visuals: bool) -> StepResult:
+        """Compile, and see whether it works; if not, take this step as if nothing had been tried."""
+        nets, state = self.model.nets, self.model.state
+        before = copy.deepcopy(
+            (
+                {name: network.state_dict() for name, network in nets.items()},
+                {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+                {name: part.state_dict() for name, part in state.items()},
+                self.state_dict(),
+            )
+        )
+        self._compilation.apply(nets)
+        try:
+            return self._step(batch, images_seen, want_visuals)
+        except UserError:
+            raise
+        except Exception as error:  # torch.compile fails in many ways, some only in the backward pass
+            self._compilation.undo(error)
+        for name, network in nets.items():
+            network.load_state_dict(before[0][name])
+        self.load_optimizers(before[1])
+        for name, part in state.items():
+            part.load_state_dict(before[2][name])
+        self.load_state_dict(before[3])
+        return self._step(batch, images_seen, want_visuals)
+
+    def _step(self, batch: Mapping[str, Any], images_seen: int, want_visuals: bool) -> StepResult:
         torch.manual_seed(self.seed * _SEED_STRIDE + images_seen)
         pieces = split_batch(to_device(batch, self.device, self._memory_format), self.settings.accumulate)
         losses: dict[str, Tensor] = {}
