@@ -71,7 +71,7 @@ def live(flags: list[str], pipe: int, fatal_operation: int, log: Path) -> None:
         step(self, *rest)
         report(pipe, "step")
 
-    RunFolder.save_state, Training._step = save_and_tell, step_and_tell  # type: ignore[method-assign]
+    RunFolder.save_state, Training._step = save_and_tell, step_and_tell  # type: ignore[method-assign, assignment]
     if fatal_operation:
         die_at(fatal_operation)
     code = train_program.main(flags)

@@ -58,7 +58,7 @@ def compare(folder: Path, whole: str, parts: str) -> None:
     runs = [folder / "checkpoints" / name for name in (whole, parts)]
     states = [torch.load(run / "training_state.pth", weights_only=True) for run in runs]
     kept = [{key: value for key, value in state.items() if key not in OF_THE_MOMENT} for state in states]
-    assert differences(*kept) == []
+    assert differences(kept[0], kept[1]) == []
     for name in ("losses.csv", "metrics.csv", BEST_FILE):
         assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes(), name
     names = [sorted(path.name for path in run.glob("*_net_*.pth")) for run in runs]

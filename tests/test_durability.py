@@ -112,7 +112,7 @@ def check_whole(folder: Path) -> int:
     for name in ("a", "b"):
         for tag in {"latest", str(total)}:
             assert load_file(net_file(folder, tag, name))["weight"].item() == total
-        assert state.stepper.model.nets[name].weight.item() == total
+        assert state.stepper.model.nets[name].state_dict()["weight"].item() == total
     return total
 
 
@@ -122,7 +122,8 @@ def check_whole(folder: Path) -> int:
     ids=["full once", "full from then on", "read-only from then on"],
 )
 def test_a_write_that_fails_leaves_a_run_that_goes_on(tmp_path: Path, number: int, lasting: bool) -> None:
-    total, outcomes = count_of(tmp_path / "count"), set()
+    total = count_of(tmp_path / "count")
+    outcomes: set[str | int] = set()
     for fatal in range(1, total + 1):
 
         def fail(name: str, count: int, fatal: int = fatal) -> None:
@@ -142,6 +143,10 @@ def test_a_write_that_fails_leaves_a_run_that_goes_on(tmp_path: Path, number: in
     assert {"told", 4, 5} <= outcomes
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @CAN_FORK
 def test_a_process_that_dies_at_any_operation_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     total, outcomes = count_of(tmp_path / "count"), set()
@@ -151,7 +156,7 @@ def test_a_process_that_dies_at_any_operation_leaves_a_run_that_goes_on(tmp_path
         if child == 0:
             try:
                 run = save_first(folder)
-                with operations(lambda name, count, fatal=fatal: count == fatal and os.kill(os.getpid(), 9)):
+                with operations(lambda name, count: die() if count == fatal else None):  # noqa: B023 - used at once
                     run.save(TAG, make_state(5))
             finally:
                 os._exit(1)

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,174 +15,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
-import train as train_program
 from options.types import duration
-from tests.conftest import small_model_flags
-from tests.test_engine import BATCH, TwoPhases
+from tests.small_run import Run, at_step
 from util.engine import interrupt as interrupt_module
 from util.engine.interrupt import Deadline, Interrupt
-from util.engine.nonfinite import MOST_IN_A_ROW, LossWatch, NotFinite, Step, check_weights, veto
-from util.engine.stepper import Stepper
 from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, Terminated, entry_point
 from util.images import save_png
-
-SHORT = ("--n_epochs_decay", "0", "--print_freq", "1", "--save_latest_freq", "1000", "--save_epoch_freq", "1000")
-
-
-class Run:
-    """A small training by the user's own command."""
-
-    def __init__(self, folder: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.dataset, self._capsys = folder / "checkpoints" / "run", dataset, capsys
-
-    def __call__(self, *flags: str, epochs: int = 3, model: str = "cut") -> tuple[int, list[str]]:
-        """Exit code, and the lines on standard error."""
-        where = ["--dataroot", str(self.dataset), "--name", "run", "--checkpoints_dir", str(self.folder.parent)]
-        small = [*small_model_flags(model), *SHORT, "--n_epochs", str(epochs)]
-        code = train_program.main([*where, *small, *flags])
-        text = self._capsys.readouterr().err
-        assert "Traceback" not in text
-        return code, text.replace("\r", "\n").splitlines()
-
-    @property
-    def state(self) -> Any:
-        return torch.load(self.folder / "training_state.pth", weights_only=True)
-
-    @property
-    def images_saved(self) -> int:
-        return self.state["position"]["total_images"]
 
 
 @pytest.fixture
 def run(tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return Run(tmp_path, dataset, capsys)
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, number: int, happen: Callable[[], None]) -> None:
-    """Let something happen just before the step after so many images."""
-    step = Stepper.step
-
-    def step_and_more(self: Stepper, batch: Any, images_seen: int, **rest: Any) -> Any:
-        if images_seen == number:
-            happen()
-        return step(self, batch, images_seen, **rest)
-
-    monkeypatch.setattr(Stepper, "step", step_and_more)
-
-
-# ---- losses that are not finite ----
-
-
-def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
-    """Make the generator's adversarial loss NaN in these steps, counted by the images before them."""
-    from models.cut_model import CUTModel
-
-    step, losses, seen = Stepper.step, CUTModel.generator_losses, 0
-
-    def remember(self: Stepper, batch: Any, images_seen: int, **rest: Any) -> Any:
-        nonlocal seen
-        seen = images_seen
-        return step(self, batch, images_seen, **rest)
-
-    def poisoned(self: Any, passed: Any) -> dict[str, Tensor]:
-        terms = losses(self, passed)
-        return {
-            name: term * float("nan") if seen in steps and name == "G_GAN" else term for name, term in terms.items()
-        }
-
-    monkeypatch.setattr(Stepper, "step", remember)
-    monkeypatch.setattr(CUTModel, "generator_losses", poisoned)
-
-
-def test_nan_stops_with_term_place_and_files_and_keeps_the_state(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    poison(monkeypatch, {5})
-    code, lines = run("--save_latest_freq", "2", "--print_freq", "1000")
-    assert code == EXIT_USER_ERROR
-    assert lines[-1].startswith("error: the loss G_GAN is nan (epoch 2, image 6 of all, batch of '")
-    assert "rainy_" in lines[-1] and "clean_" in lines[-1] and "--on_nan skip" in lines[-1]
-    assert run.images_saved == 4
-
-
-def test_nan_skipped_leaves_that_update_out_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    poison(monkeypatch, {5})
-    code, lines = run("--on_nan", "skip")
-    assert code == 0
-    assert sum("--on_nan skip: the loss G_GAN is nan" in line for line in lines) == 1
-    state = run.state
-    steps = {name: {int(e["step"]) for e in opt["state"].values()} for name, opt in state["optimizers"].items()}
-    assert steps["D"] == {12} and steps["G"] == {11}
-    assert all(value.isfinite().all() for net in state["nets"].values() for value in net.values())
-
-
-def test_nan_without_end_stops_even_when_skipping(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("util.engine.nonfinite.MOST_IN_A_ROW", 4)
-    poison(monkeypatch, set(range(2, 99)))
-    code, lines = run("--on_nan", "skip")
-    assert code == EXIT_USER_ERROR and "4 steps in a row" in lines[-1]
-
-
-class Poisoned(TwoPhases):
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
-        return {"product": super().losses(x)["product"] * x.max()}
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_vetoed_update_changes_no_weight_moment_or_count(value: float) -> None:
-    model = Poisoned()
-    stepper = Stepper(
-        model,
-        device=torch.device("cpu"),
-        precision="fp32",
-        learning_rate=0.1,
-        betas=(0.5, 0.999),
-        seed=1,
-        skip_non_finite=True,
-    )
-    stepper.step(BATCH, 0)
-    before = torch.cat([p.detach().clone() for n in model.nets.values() for p in n.parameters()])
-    moments = str({name: optimizer.state_dict() for name, optimizer in stepper.optimizers.items()})
-    stepper.step({"A": torch.full((1, 1), value)}, 1)
-    assert torch.equal(before, torch.cat([p for n in model.nets.values() for p in n.parameters()]))
-    assert moments == str({name: optimizer.state_dict() for name, optimizer in stepper.optimizers.items()})
-    stepper.step(BATCH, 2)
-    assert not torch.equal(before, torch.cat([p for n in model.nets.values() for p in n.parameters()]))
-
-
-@pytest.mark.parametrize(
-    ("loss", "gradient", "expected"), [(1.0, 1.0, 0.0), (float("nan"), 1.0, 1.0), (1.0, float("inf"), 1.0)]
-)
-def test_a_veto_looks_at_loss_and_gradients(loss: float, gradient: float, expected: float) -> None:
-    assert veto(torch.tensor(loss), [torch.ones(3), torch.tensor([0.0, gradient]), None]).item() == expected
-
-
-def test_skips_in_a_row_are_counted_anew_after_a_good_step() -> None:
-    watch, step = LossWatch("skip"), Step(1, 1, ("a.png",))
-    for value in [float("nan")] * (MOST_IN_A_ROW - 1) + [1.0] + [float("nan")] * (MOST_IN_A_ROW - 1):
-        watch.look(step, {"G": torch.tensor(value)})
-    with pytest.raises(NotFinite, match=f"{MOST_IN_A_ROW} steps in a row"):
-        watch.look(step, {"G": torch.tensor(float("nan"))})
-
-
-def test_networks_with_nan_are_not_saved() -> None:
-    network = nn.Linear(2, 2)
-    check_weights({"G": network})
-    with torch.no_grad():
-        network.weight[0, 1] = float("nan")
-    with pytest.raises(NotFinite, match="the network G"):
-        check_weights({"G": network})
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_a_loss_is_looked_at_a_step_later() -> None:
-    watch = LossWatch()
-    watch.look(Step(1, 1, ("bad.png",)), {"G": torch.tensor(float("nan"), device="cuda")})
-    with pytest.raises(NotFinite, match=r"image 1 of all, batch of 'bad\.png'"):
-        watch.look(Step(1, 2, ("good.png",)), {"G": torch.tensor(1.0, device="cuda")})
-    watch.look(Step(1, 3, ("bad.png",)), {"G": torch.tensor(float("nan"), device="cuda")})
-    with pytest.raises(NotFinite, match="image 3"):
-        watch.settle()
 
 
 # ---- memory, disks, images, workers ----

@@ -47,7 +47,7 @@ def save_atomically(content: Any, path: Path, *, previous: Path | None = None) -
 
     def write(file: BinaryIO) -> None:
         recorder = _Recorder(file)
-        torch.save(content, recorder)
+        torch.save(content, recorder)  # type: ignore[arg-type]
         if recorder.error is not None:
             raise recorder.error
         note = _MARK + recorder.digest.hexdigest().encode("ascii")

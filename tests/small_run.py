@@ -1,0 +1,52 @@
+"""A small training by the user's own command, in which something goes wrong at a step of choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import train as train_program
+from tests.conftest import small_model_flags
+from util.engine.stepper import Stepper
+
+SHORT = ("--n_epochs_decay", "0", "--print_freq", "1", "--save_latest_freq", "1000", "--save_epoch_freq", "1000")
+
+
+class Run:
+    """A small training by the user's own command."""
+
+    def __init__(self, folder: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.dataset, self._capsys = folder / "checkpoints" / "run", dataset, capsys
+
+    def __call__(self, *flags: str, epochs: int = 3, model: str = "cut") -> tuple[int, list[str]]:
+        """Exit code, and the lines on standard error."""
+        where = ["--dataroot", str(self.dataset), "--name", "run", "--checkpoints_dir", str(self.folder.parent)]
+        small = [*small_model_flags(model), *SHORT, "--n_epochs", str(epochs)]
+        code = train_program.main([*where, *small, *flags])
+        text = self._capsys.readouterr().err
+        assert "Traceback" not in text
+        return code, text.replace("\r", "\n").splitlines()
+
+    @property
+    def state(self) -> Any:
+        return torch.load(self.folder / "training_state.pth", weights_only=True)
+
+    @property
+    def images_saved(self) -> int:
+        return self.state["position"]["total_images"]
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, number: int, happen: Callable[[], None]) -> None:
+    """Let something happen just before the step after so many images."""
+    step = Stepper.step
+
+    def step_and_more(self: Stepper, batch: Any, images_seen: int, **rest: Any) -> Any:
+        if images_seen == number:
+            happen()
+        return step(self, batch, images_seen, **rest)
+
+    monkeypatch.setattr(Stepper, "step", step_and_more)
