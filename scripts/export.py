@@ -24,7 +24,7 @@ import torch
 
 from scripts._export_formats import FORMATS, check_packages
 from scripts._export_network import PRECISIONS, AnySize, describe, stride_of, the_network
-from scripts._export_parity import Difference, differences, pictures, require_parity, table
+from scripts._export_parity import SIZES, Difference, differences, pictures, require_parity, table
 from scripts._trained import FLAGS_HELP, Trained, load_trained
 from util.engine.translator import Translator
 from util.errors import UserError, entry_point
@@ -64,7 +64,7 @@ def export(trained: Trained, path: Path, name: str, precision: str, opset: int |
     network = the_network(trained.model.nets)
     stride = stride_of(network)
     translate = Translator(trained.model, device=torch.device("cpu"), precision="fp32")
-    batches = list(pictures(opt.input_nc))
+    batches = list(pictures(opt.input_nc, SIZES[precision]))
     expected = [translate(batch) for batch in batches]  # before fp16 changes the network in place
     metadata = describe(opt, trained.file, stride=stride, precision=precision)
     module = AnySize(network, stride, half=precision == "fp16").eval()

@@ -19,7 +19,7 @@ from models.networks.unet import UnetGenerator
 from scripts import export
 from scripts._export_formats import FORMATS, check_packages, metadata_of
 from scripts._export_network import AnySize, mirrored, project_version, the_network
-from scripts._export_parity import differences, pictures, require_parity
+from scripts._export_parity import SIZES, differences, pictures, require_parity
 from util.errors import EXIT_USER_ERROR, UserError
 from util.padding import pad_to_multiple
 
@@ -182,8 +182,9 @@ def test_differences_are_the_largest_and_the_mean() -> None:
     assert (found.largest, found.mean) == pytest.approx((0.4, 0.1))
 
 
-def test_the_pictures_use_the_range() -> None:
-    for batch in pictures(3):
+@pytest.mark.parametrize("precision", SIZES)
+def test_the_pictures_use_the_range(precision: str) -> None:
+    for batch in pictures(3, SIZES[precision]):
         assert batch.abs().max() <= 1
         assert batch.std() > 0.2
 
