@@ -19,8 +19,10 @@ from data.creation import create_training_loader, create_validation_dataset
 from models import Model, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_train, save_options
+from options.checks import decided_by_host
 from options.facts import option_facts
 from util.engine.device import choose_device
+from util.engine.graphs import choose_graphs, obstacle
 from util.engine.interrupt import SECONDS_PER_HOUR, Deadline
 from util.engine.nonfinite import SKIP
 from util.engine.precision import set_precision
@@ -106,14 +108,24 @@ def train(opt: Options, run: RunFolder, deadline: Deadline | None) -> int | None
 
 def untrained(opt: Options, model: Model, device: torch.device) -> TrainingState:
     """The training of ``model`` at its beginning."""
+    precision = set_precision(opt.precision, device)
+    chosen = {field.name: getattr(opt, field.name) for field in dataclasses.fields(StepSettings)}
+    against_graphs = obstacle(
+        device,
+        precision=precision,
+        accumulate=opt.accumulate,
+        skip_non_finite=opt.on_nan == SKIP,
+        host_decides=decided_by_host(vars(opt)),
+    )
+    chosen["cuda_graphs"] = choose_graphs(opt.cuda_graphs, against_graphs)
     stepper = Stepper(
         model,
         device=device,
-        precision=set_precision(opt.precision, device),
+        precision=precision,
         learning_rate=opt.lr,
         betas=(opt.beta1, opt.beta2),
         seed=opt.seed,
-        settings=StepSettings(**{field.name: getattr(opt, field.name) for field in dataclasses.fields(StepSettings)}),
+        settings=StepSettings(**chosen),
         skip_non_finite=opt.on_nan == SKIP,
     )
     schedule = Schedule(opt.lr_policy, opt.lr, opt.n_epochs, opt.n_epochs_decay, opt.lr_decay_iters)

@@ -12,6 +12,7 @@ from options.base_options import Groups
 from options.test_options import PROTOCOLS
 from options.types import decay_rate, duration, further_trackers, label, port_number
 from util.engine.compiling import COMPILE_MODES
+from util.engine.graphs import GRAPH_MODES
 from util.engine.nonfinite import ON_NAN, STOP
 from util.engine.schedule import LR_POLICIES
 from util.engine.validation import DEFAULT_EVERY
@@ -46,6 +47,7 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
         "torch.compile for the networks; auto: where it pays for the steps to come",
         choices=COMPILE_MODES,
     ),
+    Option("cuda_graphs", "off", "record the whole step once and replay it; auto: where possible", choices=GRAPH_MODES),
     Option("channels_last", False, "channels last in memory: for GPUs in bf16; slower on CPUs"),
 )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,23 +15,14 @@ from torch import Tensor, nn
 from util.engine.compiling import OFF, Compilation
 from util.engine.device import to_device
 from util.engine.ema import AveragedNets
+from util.engine.graphs import Recorder
 from util.engine.nonfinite import veto
 from util.engine.pieces import Piece, networks_behind, split_batch, weighted_sum
 from util.engine.precision import autocast, loss_scaler
+from util.engine.trainable import PhaseLike, Trainable
 from util.errors import UserError
 
 _SEED_STRIDE = 1_000_003  # keeps the steps' seeds of different runs apart
-
-
-class PhaseLike(Protocol):
-    """One update within a step; see ``models.base_model.Phase``."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def trains(self) -> tuple[str, ...]: ...
-    @property
-    def losses(self) -> Callable[[Any], dict[str, Tensor]]: ...
 
 
 @dataclass(frozen=True)
@@ -47,22 +38,6 @@ class StepResult:
     visuals: dict[str, Tensor]
 
 
-class Trainable(Protocol):
-    """What the engine needs of a model; see ``models.base_model.Model``."""
-
-    nets: dict[str, nn.Module]
-    frozen: dict[str, nn.Module]
-    state: dict[str, Any]
-
-    @property
-    def inference_nets(self) -> tuple[str, ...]: ...
-    @property
-    def phases(self) -> Iterable[PhaseLike]: ...
-    def forward(self, batch: Any) -> Any: ...
-    def infer(self, source: Tensor) -> Tensor: ...
-    def visuals(self, passed: Any) -> dict[str, Tensor]: ...
-
-
 @dataclass(frozen=True)
 class StepSettings:
     """How steps are computed. None of it changes what is minimised.
@@ -73,6 +48,7 @@ class StepSettings:
         ema: decay of the averaged networks; 0 = none.
         channels_last: whether networks and images are laid out with channels last.
         compile: which networks torch.compile is for; see :class:`util.engine.compiling.Compilation`.
+        cuda_graphs: whether whole steps are recorded; see :func:`util.engine.graphs.obstacle` for what prevents it.
     """
 
     accumulate: int = 1
@@ -80,13 +56,14 @@ class StepSettings:
     ema: float = 0.0
     channels_last: bool = False
     compile: str = OFF
+    cuda_graphs: bool = False
 
 
 class Stepper:
     """Applies everything that is not mathematics to a model, in this order:
 
     networks to the device and into their memory format → averaged copies → one fused Adam per phase → compiled
-    networks (with ``auto``, after a few steps);
+    networks (with ``auto``, after a few steps) → a recorded step, if it is to be;
     per step: seed, inputs to the device (uint8 images scaled there), then for each phase: freeze the other networks;
     for each piece of the batch: forward pass and losses under autocast, scaled backward; unscale, clip, veto, update;
     then the loss scale and the averages.
@@ -119,14 +96,22 @@ class Stepper:
         if self.settings.ema:
             used = {name: model.nets[name] for name in model.inference_nets}
             self.averages = AveragedNets(used, self.settings.ema)
-        self.optimizers = {
-            # One fused kernel per update: on small networks the elementwise one costs as much as a convolution.
-            phase.name: torch.optim.Adam(self._parameters(phase), lr=learning_rate, betas=betas, fused=True)
-            for phase in model.phases
-        }
+        self.optimizers = {phase.name: self._adam(phase, learning_rate) for phase in model.phases}
         self._scaler = loss_scaler(precision, device)
         self._compilation = Compilation(self.settings.compile, device)
+        self._recorded = Recorder(self._on_device)
         self._behind_passes: frozenset[str] | None = None
+
+    def _adam(self, phase: PhaseLike, learning_rate: float) -> torch.optim.Adam:
+        """One fused kernel per update: on small networks the elementwise one costs as much as a convolution."""
+        recorded = self.settings.cuda_graphs  # what is recorded reads the learning rate from memory
+        return torch.optim.Adam(
+            self._parameters(phase),
+            lr=torch.tensor(learning_rate, device=self.device) if recorded else learning_rate,
+            betas=self._betas,
+            fused=True,
+            capturable=recorded,
+        )
 
     def _parameters(self, phase: PhaseLike) -> list[nn.Parameter]:
         return [parameter for name in phase.trains for parameter in self.model.nets[name].parameters()]
@@ -146,9 +131,10 @@ class Stepper:
     def load_optimizers(self, states: Mapping[str, Any]) -> None:
         """Put the optimizers' moments back; learning rate and betas stay those of the options."""
         for name, optimizer in self.optimizers.items():
+            own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
             optimizer.load_state_dict(states[name])
-            for group in optimizer.param_groups:
-                group["betas"] = self._betas
+            for group, settings in zip(optimizer.param_groups, own, strict=True):
+                group.update(settings)
             for parameter, moments in optimizer.state.items():  # the fused update wants them laid out like the weights
                 for key, moment in moments.items():
                     if moment.shape == parameter.shape:
@@ -158,7 +144,10 @@ class Stepper:
         """For all optimizers, from the next step on."""
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(learning_rate)
+                else:
+                    group["lr"] = learning_rate
 
     @contextlib.contextmanager
     def as_tested(self) -> Iterator[None]:
@@ -223,7 +212,19 @@ class Stepper:
 
     def _step(self, batch: Mapping[str, Any], images_seen: int, want_visuals: bool) -> StepResult:
         torch.manual_seed(self.seed * _SEED_STRIDE + images_seen)
-        pieces = split_batch(to_device(batch, self.device, self._memory_format), self.settings.accumulate)
+        recording = self.settings.cuda_graphs and not self._compilation.measuring
+        losses, watched, passed = (self._recorded if recording else self._on_device)(
+            to_device(batch, self.device, self._memory_format)
+        )
+        self._scaler.update()
+        if self.averages is not None:
+            self.averages.update(self.model.nets)
+        visuals = self.model.visuals(passed) if want_visuals else {}
+        return StepResult(losses, watched, {label: image.detach() for label, image in visuals.items()})
+
+    def _on_device(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor, Any]:
+        """The part of a step that can be recorded: (losses by name, those watched, what the first piece passed)."""
+        pieces = split_batch(batch, self.settings.accumulate)
         losses: dict[str, Tensor] = {}
         watched = torch.zeros((), device=self.device)
         for phase in self.model.phases:
@@ -231,11 +232,7 @@ class Stepper:
             losses.update(terms)
             if set(phase.trains) & set(self.model.inference_nets):
                 watched = watched + torch.stack(list(terms.values())).sum()
-        self._scaler.update()
-        if self.averages is not None:
-            self.averages.update(self.model.nets)
-        visuals = self.model.visuals(pieces[0].passed) if want_visuals else {}
-        return StepResult(losses, watched, {label: image.detach() for label, image in visuals.items()})
+        return losses, watched, pieces[0].passed
 
     def _update(self, phase: PhaseLike, pieces: list[Piece]) -> dict[str, Tensor]:
         """One update by the gradient of the whole batch, of which each piece contributes its share."""
