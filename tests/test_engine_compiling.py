@@ -34,16 +34,22 @@ def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("steps", "seconds", "worthwhile"),
-    [(100, 0.1, False), (560_000, 0.05, True), (500, 20.0, True), (200, 20.0, False)],
+    ("steps", "seconds", "device", "worthwhile"),
+    [
+        (100, 0.1, "cuda", False),
+        (560_000, 0.05, "cuda", True),
+        (500, 20.0, "cuda", True),
+        (100, 20.0, "cuda", False),
+        (560_000, 0.05, "cpu", False),
+    ],
 )
-def test_compiling_pays_for_many_or_slow_steps(steps: int, seconds: float, worthwhile: bool) -> None:
-    assert pays(steps, seconds, "cpu") is worthwhile
+def test_compiling_pays_for_many_or_slow_steps(steps: int, seconds: float, device: str, worthwhile: bool) -> None:
+    assert pays(steps, seconds, device) is worthwhile
 
 
 def test_auto_decides_once_after_a_few_steps_and_says_how(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    compilation = Compilation("auto", CPU)
+    compilation = Compilation("auto", torch.device("cuda"))
     compilation.steps_left = 10_000
     decisions = []
     for seconds in [30.0, 30.0, *[1.0] * 20]:  # the first ones warm up

@@ -24,8 +24,8 @@ _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 _METHODS = ("run", "forward_tapped", "forward")  # the first of them that a network has is what all calls go through
 _VARIANTS = 64  # of one network: phases that freeze it or not, taps, batch sizes
 _WARM_UP_STEPS, _MEASURED_STEPS = 2, 5
-_COMPILE_SECONDS = {"cpu": 300.0, "cuda": 300.0}  # of a model at first, rounded up; a filled cache takes less
-_SAVED_SHARE = {"cpu": 0.1, "cuda": 0.2}  # of a step, rounded down
+_COMPILE_SECONDS = 300.0  # of a model at first, rounded up: 20 s of a core for each variant of a generator
+_SAVED_SHARE = {"cpu": 0.0, "cuda": 0.2}  # of a step; on a CPU nothing was to be gained, for GPUs it is an assumption
 _SAFETY = 2.0  # what compiling must save at least, in terms of what it costs
 
 
@@ -121,7 +121,7 @@ class Compilation:
 
 def pays(steps: int, seconds: float, device: str) -> bool:
     """Whether ``steps`` of ``seconds`` each are worth compiling for."""
-    return steps * seconds * _SAVED_SHARE[device] > _SAFETY * _COMPILE_SECONDS[device]
+    return steps * seconds * _SAVED_SHARE[device] > _SAFETY * _COMPILE_SECONDS
 
 
 def cache_folder() -> Path:
