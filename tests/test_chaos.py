@@ -84,7 +84,7 @@ def chaos(tmp_path: Path, model: str, *, epochs: int, kills: int) -> None:
 
 
 def test_a_run_that_is_killed_a_few_times_loses_nothing(tmp_path: Path) -> None:
-    chaos(tmp_path, "cut", epochs=3, kills=3)
+    chaos(tmp_path, "cut", epochs=2, kills=3)
 
 
 @pytest.mark.heavy
