@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.test_engine import BATCH, TwoPhases
-from tests.test_engine_steps import batches, curve, make_stepper, weights
+from tests.test_engine_steps import batches, curve, gradients, make_stepper, relative, weights
 from util.engine import compiling
 from util.engine.compiling import Compilation, cache_folder, find_obstacle, pays
 from util.engine.stepper import Stepper, StepSettings
@@ -142,3 +142,17 @@ def test_a_machine_without_a_compiler_is_told_what_to_install(monkeypatch: pytes
 def test_the_cache_stays_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
     assert cache_folder().name == "elsewhere"
+
+
+@pytest.mark.heavy
+def test_compiled_steps_agree_with_plain_ones() -> None:
+    if obstacle := find_obstacle(CPU):
+        pytest.skip(obstacle)
+    plain, compiled = (make_stepper("--pool_size", "0", compile=mode) for mode in ("off", "networks"))
+    first, *more = batches(3)
+    for stepper in (plain, compiled):
+        stepper.step(first, 0)
+    assert relative(gradients(compiled), gradients(plain)) < 1e-4
+    expected, found = curve(plain, more), curve(compiled, more)
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, rel=1e-4, abs=1e-4), name
