@@ -43,8 +43,8 @@ def find_images(folder: Path) -> list[ImageFile]:
     """All images below ``folder``, sorted by relative path.
 
     Sub-folders and symbolic links are followed, except a link back into a folder it lies in. Hidden files
-    and folders and everything without an image extension (in any case) are ignored. A dangling link to an
-    image is listed, so that reading it names it.
+    and folders and everything without an image extension (in any case) are ignored, and so are pipes and devices.
+    A dangling link to an image is listed, so that reading it names it.
 
     Raises:
         UserError: a folder cannot be listed.
@@ -65,9 +65,13 @@ def _collect(folder: Path, relative: PurePosixPath, parents: tuple[str, ...], fo
         raise UserError(f"'{folder}' cannot be listed ({error.strerror}); check its permissions.") from error
     for entry in visible:
         path, name = folder / entry.name, relative / entry.name
-        if entry.is_dir():
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # a link in a circle, or nobody may look: where the name is an image's, reading it names it
+            is_folder, is_file = False, True
+        if is_folder:
             _collect(path, name, (*parents, real), found)
-        elif path.suffix.lower() in IMAGE_EXTENSIONS and (entry.is_file() or entry.is_symlink()):
+        elif path.suffix.lower() in IMAGE_EXTENSIONS and (is_file or entry.is_symlink()):
             found.append(ImageFile(path, name.as_posix()))
 
 

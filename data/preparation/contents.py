@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from data.preparation.archives import DamagedSource, Source
 from data.preparation.members import Found, Pair, Picture
+from util.pictures.refusals import formats
 
 THUMBNAIL = 8
 """Pixels along each side of the small copies."""
@@ -37,7 +38,7 @@ def decode(data: bytes, picture: Picture) -> Image.Image:
         DamagedSource: names the file when it is no image or a broken one.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=formats())
         image.load()
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
         raise DamagedSource(

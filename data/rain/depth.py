@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from data.rain.streaks import FloatImage
 from util.errors import UserError
+from util.pictures.refusals import formats, require_file
 
 FARTHEST = 300.0  # metres; sky, and whatever a depth file has no value for
 KITTI_METRES = 1.0 / 256.0  # metres per step of a 16-bit depth file, as KITTI has it
@@ -80,10 +81,11 @@ def read_depth(path: Path, metres_per_step: float | None = None) -> FloatImage:
         UserError: no such file, unreadable, or no single channel.
     """
     try:
+        require_file(path)
         if path.suffix.lower() == ".npy":
             steps, unit = np.load(path, allow_pickle=False), 1.0
         else:
-            with Image.open(path) as image:
+            with Image.open(path, formats=formats()) as image:
                 if image.mode not in STEP_OF_MODE:
                     raise ValueError(f"it has mode {image.mode} instead of one channel of 8 or 16 bit")
                 steps, unit = np.asarray(image), STEP_OF_MODE[image.mode]

@@ -13,6 +13,7 @@ from util.errors import UserError
 from util.files import write_atomically
 from util.images import safe_child
 from util.pictures import UnreadablePicture, picture_size, read_eight_bit
+from util.pictures.refusals import formats, require_file
 
 SHOWN_BY_BROWSERS = frozenset({"AVIF", "BMP", "GIF", "JPEG", "PNG", "WEBP"})  # Pillow's names
 FAST = 1  # of PNG's compression levels
@@ -90,7 +91,8 @@ def relative_address(folder: Path, file: Path) -> str:
 def _format(file: Path) -> str:
     """Pillow's name of the file's format, ``""`` if it knows none."""
     try:
-        with Image.open(file) as image:
+        require_file(file)
+        with Image.open(file, formats=formats()) as image:
             return image.format or ""
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""

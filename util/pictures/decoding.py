@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
 
 from util.pictures.metadata import QUARTER_TURNS, fitting_icc, read_metadata
 from util.pictures.picture import ALPHA_FORMATS, SUFFIXES, Metadata, Picture
-from util.pictures.refusals import UndefinedPixels, guarded
+from util.pictures.refusals import UndefinedPixels, formats, guarded
 from util.pixels import to_eight_bit
 
 Size = tuple[int, int]
@@ -103,7 +103,7 @@ def picture_size(path: Path) -> Size:
 
 
 def _header_size(path: Path) -> Size:
-    with Image.open(path) as image:
+    with Image.open(path, formats=formats()) as image:
         width, height = image.size
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size is upright already in newer Pillows
             width = image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
@@ -116,7 +116,7 @@ def _header_size(path: Path) -> Size:
 
 def _decode(path: Path, *, whole: bool) -> _Raster:
     """Decode one file; only with ``whole`` are metadata and transparency looked at."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=formats()) as image:
         raw_mode = _raw_mode(image)
         _check(image, raw_mode)
         notes = _losses(image) if whole else []
@@ -206,7 +206,7 @@ def _losses(image: ImageFile.ImageFile) -> list[str]:
 
 
 def _lower_bytes(path: Path, raw_mode: str) -> np.ndarray:
-    with Image.open(path) as image:
+    with Image.open(path, formats=formats()) as image:
         _set_raw_mode(image, raw_mode)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)

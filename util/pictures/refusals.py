@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,8 @@ from util.errors import UserError
 T = TypeVar("T")
 
 MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"BM": "BMP"}
+
+READ = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "DIB", "JPEG2000", "AVIF")
 
 
 class UnreadablePicture(UserError):
@@ -32,9 +35,35 @@ class UndefinedPixels(ValueError):
     """A sound file whose values have no defined reading."""
 
 
+class NoFile(ValueError):
+    """A folder, a pipe or a device."""
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats that are read, by Pillow's names, as far as this Pillow has them.
+
+    Not all that Pillow knows: some of its readers start other programs, such as Ghostscript for PostScript, or are for
+    files that nobody keeps photographs in.
+    """
+    Image.init()
+    return tuple(name for name in READ if name in Image.OPEN)
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is there but no file: opening a pipe that nobody writes to would wait for ever.
+
+    Raises:
+        NoFile: says so.
+    """
+    if path.exists() and not path.is_file():
+        raise NoFile("it is a folder" if path.is_dir() else "it is a pipe or a device, not a file")
+
+
 def guarded(path: Path, read: Callable[[], T]) -> T:
     """Return ``read()``; whatever it raises becomes an :class:`UnreadablePicture` that says why."""
     try:
+        require_file(path)
         return read()
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
         raise UnreadablePicture(path, _reason(path, error)) from error
@@ -58,6 +87,6 @@ def _reason(path: Path, error: Exception) -> str:
         return "its content is no known image format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    if isinstance(error, UndefinedPixels):
+    if isinstance(error, (UndefinedPixels, NoFile)):
         return str(error)
     return f"it is damaged: {str(error).rstrip('.') or type(error).__name__}"
