@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+logger = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
 EXIT_TIME_LIMIT = 75  # "try again later", as mail programs say it: batch systems can put the job into the queue again
@@ -26,6 +30,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, where it ends the process at once, as Ctrl-C does."""
 
 
+def one_line(text: str) -> str:
+    """``text`` with escapes for what is not printable, so that a file's name can neither break a line nor a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 Main = Callable[[Sequence[str] | None], "int | None"]
 
 
@@ -33,16 +42,19 @@ def entry_point(main: Main) -> Callable[..., int]:
     """Turn ``main(argv=None)`` into a function that returns the process's exit code; None from ``main`` means 0.
 
     A :class:`UserError` becomes one line on standard error and exit code 2; Ctrl-C becomes exit code 130,
-    SIGTERM 143, and a reader that closed our output 141, as if the signal had ended us.
-    Every other exception is our own bug and keeps its traceback.
+    SIGTERM 143, and a reader that closed our output 141, as if the signal had ended us. A file or folder that the
+    system refuses, where nobody has said it better, is a mistake to be mended as well (the traceback is logged as
+    DEBUG). Every other exception is our own bug and keeps its traceback.
     """
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        with suppress(AttributeError):  # somebody's stand-in for the console
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
             return main(argv) or 0
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
             return EXIT_USER_ERROR
         except KeyboardInterrupt as error:
             print("interrupted", file=sys.stderr)
@@ -50,5 +62,12 @@ def entry_point(main: Main) -> Callable[..., int]:
         except BrokenPipeError:  # whoever read our output, such as head, has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_BROKEN_PIPE
+        except OSError as error:
+            if not isinstance(error.filename, (str, os.PathLike)):
+                raise
+            logger.debug("refused by the system", exc_info=True)
+            reason = (error.strerror or type(error).__name__).lower()
+            print(f"error: '{one_line(os.fspath(error.filename))}': {reason}; check this path.", file=sys.stderr)
+            return EXIT_USER_ERROR
 
     return run
