@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from util.errors import UserError
+from util.files import real_path
 
 
 def import_plugins(plugins: Iterable[str]) -> None:
@@ -32,7 +33,7 @@ def import_plugins(plugins: Iterable[str]) -> None:
 
 
 def _import_file(plugin: str) -> None:
-    path = Path(plugin).expanduser().resolve()
+    path = real_path(Path(plugin).expanduser())
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"--plugin {plugin}: there is no such .py file; check the path.")
     if not path.stem.isidentifier():
@@ -41,7 +42,7 @@ def _import_file(plugin: str) -> None:
         sys.path.append(str(path.parent))
     module = _import_module(path.stem, plugin)
     origin = getattr(module, "__file__", None)
-    if origin is None or Path(origin).resolve() != path:
+    if origin is None or real_path(Path(origin)) != path:
         raise UserError(f"--plugin {plugin}: another module is already called '{path.stem}'; rename the file.")
 
 

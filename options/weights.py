@@ -13,6 +13,7 @@ from options.naming import check_name
 from util.engine.checkpoint import load_file, without_wrapper
 from util.engine.run_folder import OPTIONS_FILE
 from util.errors import UserError
+from util.files import real_path
 from util.suggest import did_you_mean
 
 SHIPPED: Path | None = None
@@ -82,10 +83,10 @@ def _generator_in(file: Path) -> dict[str, Any]:
 def results_name(weights: Path) -> str:
     """What results of these weights are filed under: the run's name, or for a file without a run its own."""
     if weights.is_dir():
-        return weights.resolve().name
+        return real_path(weights).name
     if not (weights.parent / OPTIONS_FILE).is_file():
         return weights.stem
-    return weights.resolve().parent.name
+    return real_path(weights).parent.name
 
 
 def missing_weights() -> UserError:

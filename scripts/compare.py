@@ -18,6 +18,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
     sys.path.insert(0, str(ROOT))
 
 from util.errors import UserError, entry_point
+from util.files import real_path
 from util.pages.comparison import compare_runs, copy_images, link_images
 from util.pages.manifest import MANIFEST_NAME, load_manifest
 from util.pages.result_page import PAGE_NAME, write_result_page
@@ -40,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def check_place(out: Path, runs: Sequence[Run]) -> None:
     """Refuse to write over the page of a run, or over somebody else's page."""
-    if out.resolve() in [run.folder.resolve() for run in runs]:
+    if real_path(out) in [real_path(run.folder) for run in runs]:
         raise UserError(f"--out {out}: is the folder of a run; choose another one.")
     if (out / MANIFEST_NAME).exists():
         if not load_manifest(out / MANIFEST_NAME).runs:

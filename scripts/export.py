@@ -28,7 +28,7 @@ from scripts._export_parity import SIZES, Difference, differences, pictures, req
 from scripts._trained import FLAGS_HELP, Trained, load_trained
 from util.engine.translator import Translator
 from util.errors import UserError, entry_point
-from util.files import cannot_write
+from util.files import cannot_write, real_path
 from util.logs import set_up_logging
 from util.suggest import did_you_mean
 
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_packages(name, FORMATS[name].packages)
     trained = load_trained(flags)
     path = args.out or trained.file.with_suffix(FORMATS[name].suffixes[0])
-    if path.resolve() == trained.file.resolve():
+    if real_path(path) == real_path(trained.file):
         raise UserError(f"--out {path}: is the network's own file; choose another name.")
     export(trained, path, name, args.precision, args.opset)
     print(f"file: {path} ({path.stat().st_size / MEGABYTE:.1f} MB, {name}, {args.precision})")

@@ -28,6 +28,7 @@ from data.rain.dataset import Inputs, check_output, fingerprint, write_dataset
 from data.rain.plan import Settings, check_headers, find_depths, make_plan
 from data.rain.presets import PRESETS
 from util.errors import UserError, entry_point
+from util.files import real_path
 
 SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 SMALLEST_SIDE = 16
@@ -86,7 +87,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             raise UserError(f"--{name} {getattr(args, name)}: must be {least} or more.")
     if args.depth_step is not None and not (args.depth and 0 < args.depth_step < math.inf):
         raise UserError(f"--depth_step {args.depth_step}: goes with --depth and is more than 0.")
-    out, clean = args.out.resolve(), args.clean.resolve()
+    out, clean = real_path(args.out), real_path(args.clean)
     if out == clean or out in clean.parents or clean in out.parents:
         raise UserError(f"--out {args.out}: lies in --clean or around it; name a folder apart from the photographs.")
     return args

@@ -31,7 +31,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def one_line(text: str) -> str:
-    """``text`` with escapes for what is not printable, so that a file's name can neither break a line nor a terminal."""
+    """``text`` with escapes for what is not printable: no file name can break a line or a terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Callable
@@ -13,7 +14,23 @@ from typing import BinaryIO
 from util.errors import UserError
 
 _TEMPORARY = ".tmp"
+_LONGEST_NAME = 255  # bytes
+_HASH_DIGITS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EROFS)
+
+
+def real_path(path: Path) -> Path:
+    """The absolute path without links and without ``..``; a link in a circle stays what it is and is no error."""
+    return Path(os.path.realpath(path))
+
+
+def fitting_name(path: Path) -> Path:
+    """``path``, whose name is shortened if no file system would take it; a hash keeps shortened names apart."""
+    whole = path.name.encode("utf-8", errors="surrogateescape")
+    if len(whole) <= _LONGEST_NAME:
+        return path
+    end = f"~{hashlib.sha256(whole).hexdigest()[:_HASH_DIGITS]}{path.suffix}"
+    return path.with_name(whole[: _LONGEST_NAME - len(end.encode())].decode("utf-8", errors="ignore") + end)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import real_path, write_atomically
 from util.pictures import read_eight_bit
 from util.pixels import COLOUR_CHANNELS, from_tensor
 
@@ -68,9 +68,9 @@ def safe_child(folder: Path, relative_name: str) -> Path:
         UserError: the name is empty, absolute, or leads out of the folder.
     """
     refusal = f"{relative_name!r}: does not name a file inside {folder}; use a relative name without '..'."
-    root = folder.resolve()
+    root = real_path(folder)
     try:
-        child = (folder / relative_name).resolve()
+        child = real_path(folder / relative_name)
     except ValueError as error:  # an embedded null byte
         raise UserError(refusal) from error
     if child == root or not child.is_relative_to(root):

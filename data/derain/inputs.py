@@ -9,6 +9,7 @@ from pathlib import Path
 from data.files import IMAGE_EXTENSIONS, find_images, require_images
 from data.reading import ImageFile, Size, check_readable
 from util.errors import UserError
+from util.files import real_path
 from util.images import safe_child
 from util.suggest import did_you_mean
 
@@ -46,7 +47,7 @@ class Job:
 
 def input_name(path: Path) -> str:
     """What the results of an input are filed under: the folder's name, or the file's without extension."""
-    whole = path.resolve()
+    whole = real_path(path)
     return (whole.name if whole.is_dir() else whole.stem) or FILESYSTEM_ROOT_NAME
 
 
@@ -60,9 +61,9 @@ def find_inputs(path: Path, *, not_below: Path, skip_bad: bool = False) -> Input
         UserError: nothing is there, nothing of these kinds, or without ``skip_bad`` something that is no image.
     """
     if path.is_dir():
-        results = not_below.resolve()
-        outside = path.resolve() != results and not path.resolve().is_relative_to(results)
-        found = [file for file in find_images(path) if not (outside and file.path.resolve().is_relative_to(results))]
+        results = real_path(not_below)
+        outside = real_path(path) != results and not real_path(path).is_relative_to(results)
+        found = [file for file in find_images(path) if not (outside and real_path(file.path).is_relative_to(results))]
         return _looked_at(path, require_images(path, found), skip_bad=skip_bad)
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -108,7 +109,7 @@ def _names_a_file(output: Path, source: Path) -> bool:
 
 
 def _refuse_to_overwrite(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
+    sources = {real_path(job.source) for job in jobs}
     for job in jobs:
-        if job.target.resolve() in sources or (job.target.exists() and job.target.samefile(job.source)):
+        if real_path(job.target) in sources or (job.target.exists() and job.target.samefile(job.source)):
             raise UserError(f"--output: the result of '{job.source}' would replace an input; choose another folder.")

@@ -10,6 +10,7 @@ import numpy as np
 
 from data.derain.inputs import Job
 from util.errors import UserError
+from util.files import fitting_name
 from util.images import save_png
 from util.pages.manifest import Column, ResultManifest, Row
 from util.pages.previews import SHOWN_BY_BROWSERS, relative_address
@@ -64,7 +65,7 @@ class PicturePage:
         )
 
     def _preview(self, name: str, label: str, picture: Picture) -> str:
-        path = f"{_PREVIEWS}/{label}/{name}.png"
+        path = fitting_name(Path(_PREVIEWS) / label / f"{name}.png").as_posix()
         pixels = to_eight_bit(picture.pixels)
         save_png(pixels[..., 0] if picture.channels == 1 else pixels, self.folder / path)
         return path

@@ -17,6 +17,7 @@ from data.derain.inputs import Job
 from data.derain.network import GREY, Network, with_colours
 from data.derain.pipeline import Clock, Task, WriteBehind, read_ahead
 from util.errors import UserError
+from util.files import fitting_name
 from util.pages.manifest import Row
 from util.pictures import SUFFIXES, Picture, UnreadablePicture, read_picture, write_picture
 
@@ -145,6 +146,6 @@ def _finish(loaded: Loaded, output: Tensor, show: Show | None) -> Written:
     after = before.with_tensor(output)
     target = job.target
     if target.suffix.lower() not in SUFFIXES[after.format]:
-        target = target.with_name(target.name + after.suffix)
+        target = fitting_name(target.parent / (target.name + after.suffix))
     write_picture(after, target)
     return Written(None if show is None else show(job, before, target, after), before.notes)

@@ -22,6 +22,7 @@ from typing import IO
 from data.preparation.limits import Limits, Tally, is_junk
 from data.preparation.members import Member
 from util.errors import UserError
+from util.files import real_path
 
 SPLIT_ARCHIVE = re.compile(r"\.(?:zip|tar|gz|tgz|7z)\.\d+$|\.z\d\d$", re.IGNORECASE)
 FOREIGN = {b"Rar!": "RAR", b"7z\xbc\xaf": "7-Zip", b"BZh": "bzip2", b"\xfd7zX": "xz"}
@@ -44,7 +45,7 @@ class Source(ABC):
     def __init__(self, path: Path) -> None:
         """``path`` exists."""
         self.path = path
-        name = path.resolve().name
+        name = real_path(path).name
         self.label = re.sub(r"(?i)(\.tar)?\.(zip|tar|tgz|gz|txt)$", "", name) if path.is_file() else name
         self.sizes: dict[str, int] = {}
 
@@ -134,7 +135,7 @@ class FolderSource(Source):
 
     def local_path(self, name: str) -> Path:
         """Where the file lies, links resolved."""
-        return (self.path if self.path.is_file() else self.path / name).resolve()
+        return real_path(self.path if self.path.is_file() else self.path / name)
 
     def stream(self, names: Collection[str]) -> Iterator[tuple[str, IO[bytes]]]:
         """Open each file."""

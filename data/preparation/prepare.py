@@ -17,6 +17,7 @@ from data.preparation.naming import some
 from data.preparation.splitting import Share, Split, SplitRule, make_split
 from data.preparation.writing import Output, Stage, write_outputs
 from util.errors import UserError
+from util.files import real_path
 
 TEXT_LIMIT = 1 << 28
 UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
@@ -115,7 +116,7 @@ def _rule_text(layout: Layout, request: Request) -> str:
 
 def _describe(source: Source) -> dict[str, Any]:
     return {
-        "name": source.path.resolve().name,
+        "name": real_path(source.path).name,
         "kind": source.kind,
         "files": len(source.sizes),
         "bytes": sum(source.sizes.values()),
@@ -125,9 +126,9 @@ def _describe(source: Source) -> dict[str, Any]:
 def _check_places(source_paths: Sequence[Path], out: Path) -> None:
     if out.name in ("", ".."):
         raise UserError(f"--out {out}: name a new folder.")
-    target = out.resolve()
+    target = real_path(out)
     for path in source_paths:
-        source = path.resolve()
+        source = real_path(path)
         if target == source or source in target.parents or target in source.parents:
             raise UserError(f"--out {out}: lies in --source {path} or around it; choose a folder beside it.")
     if out.exists() and not out.is_dir():

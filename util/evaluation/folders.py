@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from util.errors import UserError
+from util.files import real_path
 from util.pictures import SUFFIXES
 
 INPUT, OUTPUT, TARGET = "real_A", "fake_B", "real_B"
@@ -51,7 +53,7 @@ def read_folder(path: Path, *, flag: str, label: str = "") -> Folder:
     for file in sorted(path.rglob("*")):
         relative = file.relative_to(path)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or file.suffix.lower() not in IMAGE_SUFFIXES or not (file.is_file() or file.is_symlink()):
+        if hidden or file.suffix.lower() not in IMAGE_SUFFIXES or not (os.path.isfile(file) or file.is_symlink()):  # noqa: PTH113
             continue
         name = relative.with_suffix("").as_posix()
         if name in images:
@@ -81,7 +83,7 @@ def find_results(path: Path, *, label: str) -> Results:
 
 def labels_for(paths: Sequence[Path]) -> list[str]:
     """A short label for each folder: its name, of our results the run's; longer ones where those coincide."""
-    parts = [path.resolve().parts for path in paths]
+    parts = [real_path(path).parts for path in paths]
     own = [(path / IMAGES / OUTPUT).is_dir() for path in paths]
     labels = [part[-2] if is_own and len(part) > 1 else part[-1] for part, is_own in zip(parts, own, strict=True)]
     depth = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from util.errors import UserError
-from util.files import write_atomically
+from util.files import real_path, write_atomically
 from util.images import safe_child
 from util.pictures import UnreadablePicture, picture_size, read_eight_bit
 from util.pictures.refusals import formats, require_file
@@ -83,7 +83,7 @@ def relative_address(folder: Path, file: Path) -> str:
         UserError: they lie on different drives, so that there is none.
     """
     try:
-        return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+        return Path(os.path.relpath(real_path(file), real_path(folder))).as_posix()
     except ValueError as error:
         raise UserError(f"{file}: lies on another drive than the page in {folder}; put both on one.") from error
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from util.errors import UserError
+from util.files import real_path
 from util.pages.manifest import MANIFEST_NAME, ResultManifest, load_manifest
 
 
@@ -31,7 +32,7 @@ def load_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> tupl
             names that are not one for each run.
     """
     folders = [find_results(path) for path in paths]
-    resolved = [folder.resolve() for folder in folders]
+    resolved = [real_path(folder) for folder in folders]
     if len(folders) < 2:
         raise UserError(f"{len(folders)} result folder was given; name two or more to compare.")
     if len(set(resolved)) < len(folders):
