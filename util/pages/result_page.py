@@ -24,6 +24,7 @@ STYLES = ("base.css", "result.css", "viewer.css")
 SCRIPTS = (
     "theme.js",
     "result_data.js",
+    "result_pictures.js",
     "result_rows.js",
     "result_toolbar.js",
     "viewer_view.js",

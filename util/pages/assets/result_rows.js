@@ -2,15 +2,13 @@
 const results = document.querySelector(".results");
 const headings = document.querySelector(".headings");
 const MANY_COLUMNS = 5; // beyond it a row is a strip to scroll, with a caption under each picture
-const NEAR = "120% 0px"; // of the window's height: rows so near are filled
+const NEAR = "100% 0px"; // of the window's height: rows so near are filled
+const REST = 100; // milliseconds: rows that fly past faster stay empty
 const PRINTED = 300; // rows at most, so that printing a long page ends
 const FALLBACK_RATIO = 0.66; // height by width of a picture whose size nobody knows
 
-const hiddenColumns = new Set();
-
-function shownColumns() {
-  return data.columns.map((column, index) => index).filter((index) => !hiddenColumns.has(index));
-}
+const columnCount = Math.max(data.columns.length, 1);
+let printing = false;
 
 function ratioOf(row, column) {
   const size = sizeOf(row, column);
@@ -31,21 +29,26 @@ function rowShell(row, index) {
   return shell;
 }
 
+// Printers wait for images, not for what is drawn.
+function imageOf(address, size) {
+  const image = element("img");
+  if (size) [image.width, image.height] = size;
+  image.src = address;
+  return image;
+}
+
 function figureOf(row, column) {
   const described = data.columns[column];
   const figure = element("figure", described.paired ? "" : "unpaired");
-  const address = addressOf(row, column);
-  if (address === undefined) {
+  if (addressOf(row, column) === undefined) {
     figure.append(element("div", "missing", "no image"));
   } else {
-    const image = element("img");
-    image.alt = `${described.heading}: ${row.name}`;
-    image.decoding = "async";
+    const address = row.thumbnails[described.label] || addressOf(row, column);
     const size = sizeOf(row, column);
-    if (size) [image.width, image.height] = size;
-    image.addEventListener("error", () => figure.classList.add("broken"));
-    image.src = row.thumbnails[described.label] || address;
-    const opener = element("button", "picture", image);
+    const picture = printing ? imageOf(address, size) : canvasOf(address, size);
+    const words = `${described.heading}: ${row.name}`;
+    picture.setAttribute(printing ? "alt" : "aria-label", words);
+    const opener = element("button", "picture", picture);
     opener.type = "button";
     opener.dataset.column = column;
     figure.append(opener);
@@ -61,7 +64,7 @@ function fill(shell) {
   if (place.childElementCount) return;
   const row = data.rows[Number(shell.dataset.row)];
   place.style.height = "";
-  place.append(...shownColumns().map((column) => figureOf(row, column)));
+  place.append(...data.columns.map((column, index) => figureOf(row, index)));
 }
 
 // Takes the pictures away, so that the browser can forget them; the row stays as high as it was.
@@ -69,14 +72,14 @@ function empty(shell) {
   const place = shell.lastElementChild;
   if (!place.childElementCount || place.contains(document.activeElement)) return;
   place.style.height = `${place.offsetHeight}px`;
-  for (const image of place.querySelectorAll("img")) image.removeAttribute("src"); // or its bytes stay
+  place.querySelectorAll("canvas").forEach(giveBack);
   place.replaceChildren();
 }
 
 // The height of a row that has not been filled yet: that of its pictures plus the numbers below them.
 function estimate(shell, geometry) {
   const row = data.rows[Number(shell.dataset.row)];
-  const ratios = shownColumns().map((column) => ratioOf(row, column));
+  const ratios = data.columns.map((column, index) => ratioOf(row, index));
   const lines = Object.keys(row.scores).length ? geometry.below : 0;
   shell.lastElementChild.style.height = `${Math.round(Math.max(...ratios) * geometry.width + lines)}px`;
 }
@@ -90,34 +93,49 @@ function estimateAll() {
 function measureRow() {
   const sample = shells.find((shell) => shell.lastElementChild.childElementCount && !shell.hidden);
   const figures = sample ? Array.from(sample.querySelectorAll("figure")) : [];
-  if (!figures.length) return { width: results.clientWidth / Math.max(shownColumns().length, 1), below: 60 };
+  if (!figures.length) return { width: results.clientWidth / columnCount, below: 60 };
   const below = Math.max(...figures.map((figure) => figure.lastElementChild.offsetHeight));
   return { width: figures[0].clientWidth, below };
 }
 
-function layOut() {
-  const shown = shownColumns();
-  document.body.style.setProperty("--columns", Math.max(shown.length, 1));
-  document.body.classList.toggle("strip", shown.length > MANY_COLUMNS);
-  headings.replaceChildren(...shown.map((column) => element("div", "", ...headingParts(data.columns[column]))));
-  for (const shell of shells) {
-    if (!shell.lastElementChild.childElementCount) continue;
-    shell.lastElementChild.replaceChildren();
-    fill(shell);
-  }
-  estimateAll();
-}
-
 const shells = data.rows.map(rowShell);
+const arriving = new Map(); // shell -> timer
 const watcher = new IntersectionObserver(
   function (entries) {
-    for (const entry of entries) (entry.isIntersecting ? fill : empty)(entry.target);
+    for (const { target, isIntersecting } of entries) {
+      window.clearTimeout(arriving.get(target));
+      if (isIntersecting) arriving.set(target, window.setTimeout(fill, REST, target));
+      else empty(target);
+    }
   },
   { rootMargin: NEAR }
 );
+
+function beforePrint() {
+  printing = true;
+  for (const shell of shells.filter((each) => !each.hidden).slice(0, PRINTED)) {
+    shell.lastElementChild.replaceChildren();
+    fill(shell);
+  }
+}
+
+function afterPrint() {
+  printing = false;
+  for (const shell of shells) {
+    empty(shell);
+    watcher.unobserve(shell);
+    watcher.observe(shell); // fills it if it is near
+  }
+}
+
+document.body.style.setProperty("--columns", columnCount);
+document.body.classList.toggle("strip", columnCount > MANY_COLUMNS);
+headings.append(...data.columns.map((column) => element("div", "", ...headingParts(column))));
 results.append(...shells);
 if (shells.length) fill(shells[0]);
-layOut();
+estimateAll();
 for (const shell of shells) watcher.observe(shell);
 window.addEventListener("resize", estimateAll);
-window.addEventListener("beforeprint", () => shells.filter((shell) => !shell.hidden).slice(0, PRINTED).forEach(fill));
+window.addEventListener("resize", redrawEnlarged);
+window.addEventListener("beforeprint", beforePrint);
+window.addEventListener("afterprint", afterPrint);
