@@ -153,4 +153,6 @@ class CannotWrite(UserError):
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
     """The one sentence for a file or folder that the system refuses to write."""
-    return CannotWrite(f"{path}: cannot be written ({error.strerror or error}); free the place or choose another folder.")
+    return CannotWrite(
+        f"{path}: cannot be written ({error.strerror or error}); free the place or choose another folder."
+    )
