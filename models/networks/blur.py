@@ -7,9 +7,14 @@ discriminators use [1, 2, 1] on the way down and [1, 3, 3, 1] on the way up. The
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
+
+from models.networks.layers import in_own_precision, plain
 
 _DOWN_TAPS = (1.0, 2.0, 1.0)
 _UP_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -22,30 +27,73 @@ def _outer_product(taps: tuple[float, ...], channels: int, gain: float) -> Tenso
     return (gain * kernel / kernel.sum()).expand(channels, 1, -1, -1).clone()
 
 
-class BlurDownsample(nn.Module):
+class _Blur(nn.Module):
+    """A blur filter that cannot be another one."""
+
+    filt: Tensor
+
+    def __init__(self, taps: tuple[float, ...], channels: int, gain: float) -> None:
+        super().__init__()
+        self._taps, self._gain = taps, gain
+        self.register_buffer("filt", _outer_product(taps, channels, gain))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Loading another filter is an error: on CPUs the filter is written out as an operation."""
+        loaded = state_dict.get(f"{prefix}filt")
+        if isinstance(loaded, Tensor) and loaded.shape == self.filt.shape and not loaded.is_meta:
+            own = _outer_product(self._taps, len(loaded), self._gain).to(loaded)
+            if not torch.allclose(loaded, own, rtol=1e-2):
+                args[-1].append(f"{prefix}filt is not the blur filter {list(self._taps)}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class BlurDownsample(_Blur):
     """[N, C, H, W] → [N, C, ⌈H/2⌉, ⌈W/2⌉]: blur with [1, 2, 1] (reflect padding), keep every second pixel."""
 
-    filt: Tensor
-
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("filt", _outer_product(_DOWN_TAPS, channels, gain=1.0))
+        super().__init__(_DOWN_TAPS, channels, gain=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.filt, stride=2, groups=x.shape[1])
+        if plain(x):
+            return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.filt, stride=2, groups=x.shape[1])
+        with in_own_precision(x):
+            padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+            return _HalvingFilter.apply(padded, self.filt.to(x.dtype))
 
 
-class BlurUpsample(nn.Module):
+class _HalvingFilter(Function):
+    """A depthwise 3 × 3 filter with stride 2 that does not learn; its gradient in bf16 is computed in fp32.
+
+    CPUs have no fast depthwise backward pass in bf16: it takes 15 times as long as the way there and back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, filt: Tensor) -> Tensor:
+        ctx.save_for_backward(filt)
+        ctx.left_over = [1 - side % 2 for side in padded.shape[2:]]  # the last row or column that no filter reaches
+        return F.conv2d(padded, filt, stride=2, groups=padded.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (filt,), gradient = ctx.saved_tensors, gradients[0]
+        dtype = torch.promote_types(gradient.dtype, torch.float32)
+        enlarged = F.conv_transpose2d(
+            gradient.to(dtype), filt.to(dtype), stride=2, groups=gradient.shape[1], output_padding=ctx.left_over
+        )
+        return enlarged.to(gradient.dtype), None
+
+
+class BlurUpsample(_Blur):
     """[N, C, H, W] → [N, C, 2H, 2W]: insert zeros, blur with [1, 3, 3, 1] (border repeated)."""
 
-    filt: Tensor
-
     def __init__(self, channels: int) -> None:
-        super().__init__()
         # Three of four samples are inserted zeros, so a gain of 4 keeps the mean.
-        self.register_buffer("filt", _outer_product(_UP_TAPS, channels, gain=4.0))
+        super().__init__(_UP_TAPS, channels, gain=4.0)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not plain(x):
+            with in_own_precision(x):  # 1 : 3 between the two nearest is what bilinear interpolation does
+                return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
         # padding=2 drops what the border's own border would contribute; one more row and column on each
         # side stems from the padded pixels alone.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from models.networks.layers import InstanceNorm2d
+
 NORMS = ("instance", "batch", "none")
 
 
@@ -14,7 +16,7 @@ def make_norm(kind: str, channels: int) -> nn.Module:
         ValueError: ``kind`` is not one of :data:`NORMS`.
     """
     if kind == "instance":
-        return nn.InstanceNorm2d(channels, affine=False, track_running_stats=False)
+        return InstanceNorm2d(channels)
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=True, track_running_stats=True)
     if kind == "none":

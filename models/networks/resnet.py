@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.blur import BlurDownsample, BlurUpsample
+from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d, laid_out
 from models.networks.norm import convolution_has_bias, make_norm
 from models.networks.tapped import TappedSequential
 from util.padding import pad_to_multiple
@@ -20,16 +21,16 @@ class ResidualBlock(nn.Module):
         super().__init__()
         bias = convolution_has_bias(norm)
         layers: list[nn.Module] = [
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=bias),
+            ReflectionPad2d(1),
+            Conv2d(channels, channels, 3, bias=bias),
             make_norm(norm, channels),
             nn.ReLU(),
         ]
         if dropout:
             layers.append(nn.Dropout(0.5))
         layers += [
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=bias),
+            ReflectionPad2d(1),
+            Conv2d(channels, channels, 3, bias=bias),
             make_norm(norm, channels),
         ]
         self.conv_block = nn.Sequential(*layers)
@@ -72,7 +73,7 @@ class ResnetGenerator(TappedSequential):
             raise ValueError(f"a residual generator needs input_nc == output_nc, not {input_nc} and {output_nc}")
         bias = convolution_has_bias(norm)
         taps = {"pad": 0, "conv": 1}
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias)]
+        layers: list[nn.Module] = [ReflectionPad2d(3), Conv2d(input_nc, ngf, 7, bias=bias)]
         layers += [make_norm(norm, ngf), nn.ReLU()]
         for step in (1, 2):
             taps[f"down{step}"] = len(layers)
@@ -82,7 +83,7 @@ class ResnetGenerator(TappedSequential):
             layers.append(ResidualBlock(4 * ngf, norm, dropout))
         for width in (4 * ngf, 2 * ngf):
             layers += _up(width, norm, bias, antialias_up)
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        layers += [ReflectionPad2d(3), Conv2d(ngf, output_nc, 7), nn.Tanh()]
         super().__init__(layers, taps)
         self.residual = residual
 
@@ -112,14 +113,15 @@ class ResnetGenerator(TappedSequential):
     def _pad(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Extend to a multiple of ``stride``, and to no less than two pixels at a quarter: reflection needs them."""
         tiny = min(x.shape[2:]) <= self.stride
-        return pad_to_multiple(x, 2 * self.stride if tiny else self.stride)
+        padded, crop = pad_to_multiple(x, 2 * self.stride if tiny else self.stride)
+        return laid_out(padded), crop
 
 
 def _down(width: int, norm: str, bias: bool, antialias: bool) -> list[nn.Module]:
     """Halve the resolution and double the channels."""
     stride = 1 if antialias else 2
     layers = [
-        nn.Conv2d(width, 2 * width, 3, stride=stride, padding=1, bias=bias),
+        Conv2d(width, 2 * width, 3, stride=stride, padding=1, bias=bias),
         make_norm(norm, 2 * width),
         nn.ReLU(),
     ]
@@ -130,7 +132,7 @@ def _up(width: int, norm: str, bias: bool, antialias: bool) -> list[nn.Module]:
     """Double the resolution and halve the channels."""
     half = width // 2
     if antialias:
-        resize: list[nn.Module] = [BlurUpsample(width), nn.Conv2d(width, half, 3, padding=1, bias=bias)]
+        resize: list[nn.Module] = [BlurUpsample(width), Conv2d(width, half, 3, padding=1, bias=bias)]
     else:
-        resize = [nn.ConvTranspose2d(width, half, 3, stride=2, padding=1, output_padding=1, bias=bias)]
+        resize = [ConvTranspose2d(width, half, 3, stride=2, padding=1, output_padding=1, bias=bias)]
     return [*resize, make_norm(norm, half), nn.ReLU()]

@@ -1,0 +1,221 @@
+"""Layers with the mathematics and the parameters of PyTorch's own, in forms that are not slow on CPUs.
+
+Measured on AMD Zen 5 with PyTorch 2.15; docs/performance.md has the figures. All networks run with channels last there
+(see :func:`laid_out`), in which convolutions are fastest. Elsewhere, and whenever a graph is taken of the network
+(compilation, export, tracing), every layer is the plain formula.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+_LANES = 32  # one direction of a kernel goes into channels as long as no more than these come of it
+_MIN_KERNEL = 4
+_SLOW_STRIDED_KERNEL = (3, 3)  # its weights' gradient with channels last and stride 2 is four times as slow in fp32
+
+
+def plain(x: Tensor) -> bool:
+    """Whether ``x`` shall go through the plain formula: it is not on a CPU, or a graph is being taken."""
+    return x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """``x`` [N, C, H, W] in the memory format in which the networks are fastest: channels last on CPUs."""
+    if x.device.type != "cpu":
+        return x
+    if x.shape[1] == 1:  # is in either format already, and PyTorch would take it for the other one
+        return x.clone(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def in_own_precision(x: Tensor) -> torch.autocast:
+    """The context for operations that autocast would needlessly take back to fp32 on CPUs."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance norm without affine parameters and running statistics, [N, C, H, W] → [N, C, H, W].
+
+    PyTorch's copies images with channels last into the other format. Batch norm of a batch of one is the same and
+    does not.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if plain(x) or x.ndim != 4 or not _is_channels_last(x):
+            return super().forward(x)
+        samples = [F.batch_norm(sample, None, None, training=True, eps=self.eps) for sample in x.split(1)]
+        return samples[0] if len(samples) == 1 else torch.cat(samples)
+
+
+class ReflectionPad2d(nn.ReflectionPad2d):
+    """Reflection without repeating the edge, in the input's own precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if plain(x):
+            return super().forward(x)
+        with in_own_precision(x):
+            return super().forward(x)
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution; wide kernels between an image and many channels are as fast as others.
+
+    A convolution computes in vectors of channels, of which an image fills three places. So one direction of the kernel
+    goes into the channels: k neighbours in a row stand side by side as k · C channels, and the kernel becomes k × 1.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._rewritable(x):
+            if self.out_channels * self.kernel_size[1] <= _LANES:
+                return self._collected(x)
+            if self.in_channels * self.kernel_size[1] <= _LANES and x.requires_grad and torch.is_grad_enabled():
+                return self._spread(x)  # only the gradient for an image is slow, not the way from it
+        if not plain(x) and torch.is_grad_enabled() and _weight_gradient_is_slow(self, x):
+            return _StridedConvolution.apply(x, self.weight, self.bias, self._settings())
+        return super().forward(x)
+
+    def _rewritable(self, x: Tensor) -> bool:
+        simple = self.stride == (1, 1) and self.dilation == (1, 1) and self.groups == 1
+        known = self.padding_mode == "zeros" and isinstance(self.padding, tuple)
+        return simple and known and self.kernel_size[1] >= _MIN_KERNEL and x.ndim == 4 and not plain(x)
+
+    def _settings(self) -> _Settings:
+        return list(self.stride), list(self.padding), list(self.dilation), False, [0, 0], self.groups
+
+    def _collected(self, x: Tensor) -> Tensor:
+        """Few outputs: all columns of the kernel at every place, then each output from where its columns were."""
+        columns, rows = self.kernel_size[1], self.kernel_size[0]
+        weight = self.weight.permute(3, 0, 1, 2).reshape(columns * self.out_channels, self.in_channels, rows, 1)
+        parts = F.conv2d(x, weight, padding=self.padding)
+        output = _Collect.apply(parts, columns)
+        return output if self.bias is None else output + self.bias.to(output.dtype).view(1, -1, 1, 1)
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """Few inputs: each place sees its neighbours in the row as channels of its own."""
+        columns, rows = self.kernel_size[1], self.kernel_size[0]
+        assert isinstance(self.padding, tuple)  # _rewritable has seen to it
+        above, beside = self.padding
+        row = _Spread.apply(F.pad(x, (beside, beside)) if beside else x, columns)
+        weight = self.weight.permute(0, 3, 1, 2).reshape(self.out_channels, columns * self.in_channels, rows, 1)
+        return F.conv2d(row, weight, self.bias, padding=(above, 0))
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """Transposed convolution whose weights' gradient is not slow with channels last."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if output_size is None and not plain(x) and torch.is_grad_enabled() and _weight_gradient_is_slow(self, x):
+            padding, extra = list(self.padding), list(self.output_padding)  # type: ignore[arg-type]
+            settings = (list(self.stride), padding, list(self.dilation), True, extra, self.groups)
+            return _StridedConvolution.apply(x, self.weight, self.bias, settings)
+        return super().forward(x, output_size)
+
+
+class _Spread(Function):
+    """[N, C, H, W] → [N, k · C, H, W - k + 1]: channel (j, c) is channel c, j places to the right."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, columns: int) -> Tensor:
+        ctx.columns = columns
+        pixels, (per_image, per_row, per_pixel) = _pixels(x)
+        n, height, width, channels = pixels.shape
+        # With channels last, k neighbours' channels already follow each other in memory.
+        row = pixels.as_strided(
+            (n, height, width - columns + 1, columns * channels), (per_image, per_row, per_pixel, 1)
+        )
+        return row.contiguous().permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        edge = ctx.columns - 1
+        padded = F.pad(gradients[0], (edge, edge))
+        return _Collect.apply(_mirrored(padded, ctx.columns), ctx.columns), None
+
+
+class _Collect(Function):
+    """[N, k · C, H, W] → [N, C, H, W - k + 1]: channel c is the sum over j of channel (j, c), j places to the right."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, columns: int) -> Tensor:
+        ctx.columns = columns
+        pixels, (per_image, per_row, per_pixel) = _pixels(x)
+        n, height, width, channels = pixels.shape
+        out = channels // columns
+        diagonal = pixels.as_strided(
+            (n, height, width - columns + 1, columns, out), (per_image, per_row, per_pixel, per_pixel + out, 1)
+        )
+        return diagonal.sum(3).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        edge = ctx.columns - 1
+        padded = F.pad(gradients[0], (edge, edge))
+        return _mirrored(_Spread.apply(padded, ctx.columns), ctx.columns), None
+
+
+def _pixels(x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+    """``x`` as [N, H, W, C], one after another in memory, and the steps there between images, rows and pixels.
+
+    A tensor's own strides will not do: those of a dimension of length 1 may be anything.
+    """
+    pixels = x.permute(0, 2, 3, 1).contiguous()
+    _, height, width, channels = pixels.shape
+    return pixels, (height * width * channels, width * channels, channels)
+
+
+def _mirrored(x: Tensor, columns: int) -> Tensor:
+    """The channels (j, c) in reversed order of j."""
+    return x.unflatten(1, (columns, -1)).flip(1).flatten(1, 2)
+
+
+_Settings = tuple[list[Any], list[Any], list[Any], bool, list[Any], int]
+"""Stride, padding, dilation, transposed, output padding, groups."""
+
+
+def _weight_gradient_is_slow(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
+    """Whether this is a strided convolution in fp32 with channels last that learns."""
+    return (
+        layer.stride == (2, 2)
+        and layer.kernel_size == _SLOW_STRIDED_KERNEL
+        and layer.padding_mode == "zeros"
+        and layer.weight.requires_grad
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and _is_channels_last(x)
+    )
+
+
+class _StridedConvolution(Function):
+    """A convolution whose weights' gradient is computed in PyTorch's usual memory format."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: _Settings) -> Tensor:
+        ctx.settings, ctx.has_bias = settings, bias is not None
+        ctx.save_for_backward(x, weight)
+        return torch.ops.aten.convolution(x, weight, bias, *settings)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        (x, weight), gradient = ctx.saved_tensors, gradients[0]
+        differentiate = torch.ops.aten.convolution_backward
+        for_x = for_weight = for_bias = None
+        if ctx.needs_input_grad[0]:
+            for_x = differentiate(gradient, x, weight, None, *ctx.settings, [True, False, False])[0]
+        if ctx.needs_input_grad[1]:
+            usual = [part.contiguous() for part in (gradient, x, weight)]
+            for_weight = differentiate(*usual, None, *ctx.settings, [False, True, False])[1]
+        if ctx.has_bias and ctx.needs_input_grad[2]:
+            for_bias = gradient.sum((0, 2, 3))
+        return for_x, for_weight, for_bias, None

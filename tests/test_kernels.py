@@ -1,0 +1,229 @@
+"""The CPU's forms of layers against the plain formulas: values, gradients, gradients of gradients, odd sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.networks import layers
+from models.networks.blur import BlurDownsample, BlurUpsample
+from models.networks.layers import Conv2d, ConvTranspose2d, InstanceNorm2d, ReflectionPad2d, laid_out
+
+SIZES = [(7, 7), (8, 11), (9, 6), (13, 4)]
+NARROW, WIDE = 3, 5
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float64, last: bool = True) -> Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64).to(dtype)
+    return laid_out(x) if last else x
+
+
+def conv(inputs: int, outputs: int, kernel: int = 7, *, stride: int = 1, padding: int = 0, bias: bool = True) -> Conv2d:
+    torch.manual_seed(0)
+    return Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=bias).double()
+
+
+def formula_of(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What PyTorch's own layer computes, in the usual memory format."""
+    if isinstance(layer, (Conv2d, ConvTranspose2d)):
+        assert isinstance(layer.padding, tuple)
+        stride, padding = layer.stride, layer.padding
+        if isinstance(layer, Conv2d):
+            return lambda x: F.conv2d(x.contiguous(), layer.weight, layer.bias, stride, padding)
+        extra = layer.output_padding
+        return lambda x: F.conv_transpose2d(
+            x.contiguous(),
+            layer.weight,
+            layer.bias,
+            stride,
+            padding,
+            extra,  # type: ignore[arg-type]
+        )
+    if isinstance(layer, InstanceNorm2d):
+        return normalised
+    if isinstance(layer, ReflectionPad2d):
+        return lambda x: reflected(x, layer.padding[0])
+    if isinstance(layer, BlurDownsample):
+        return halved
+    assert isinstance(layer, BlurUpsample)
+    return doubled
+
+
+def normalised(x: Tensor) -> Tensor:
+    centred = x - x.mean((2, 3), keepdim=True)
+    return centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+
+
+def reflected(x: Tensor, pad: int) -> Tensor:
+    def places(length: int) -> list[int]:
+        return [*range(pad, 0, -1), *range(length), *range(length - 2, length - 2 - pad, -1)]
+
+    return x[:, :, places(x.shape[2])][..., places(x.shape[3])]
+
+
+def halved(x: Tensor) -> Tensor:
+    """[1, 2, 1] / 4 in both directions at every second pixel."""
+    for dim in (2, 3):
+        padded = reflected(x, 1).narrow(5 - dim, 1, x.shape[5 - dim])
+        middle = range(1, x.shape[dim] + 1, 2)
+        rows = [
+            0.25 * padded.select(dim, i - 1) + 0.5 * padded.select(dim, i) + 0.25 * padded.select(dim, i + 1)
+            for i in middle
+        ]
+        x = torch.stack(rows, dim)
+    return x
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Zeros between the pixels, then [1, 3, 3, 1] / 4 in both directions: three parts near, one part far."""
+    for dim in (2, 3):
+        last = x.shape[dim] - 1
+        pixels = [x.select(dim, i) for i in range(last + 1)]
+        rows = []
+        for i, pixel in enumerate(pixels):
+            before, behind = pixels[max(i - 1, 0)], pixels[min(i + 1, last)]
+            rows += [0.75 * pixel + 0.25 * before, 0.75 * pixel + 0.25 * behind]
+        x = torch.stack(rows, dim)
+    return x
+
+
+LAYERS = {
+    "instance norm": lambda: (InstanceNorm2d(4), 4),
+    "reflection padding": lambda: (ReflectionPad2d(3), 4),
+    "blur down": lambda: (BlurDownsample(4).double(), 4),
+    "blur up": lambda: (BlurUpsample(4).double(), 4),
+    "7×7 from an image": lambda: (conv(NARROW, 33), NARROW),
+    "7×7 to an image": lambda: (conv(33, NARROW), 33),
+    "7×7 to an image without bias": lambda: (conv(33, NARROW, bias=False), 33),
+    "4×4 from an image, padded": lambda: (conv(1, 33, 4, padding=1), 1),
+    "4×4 to one logit, padded": lambda: (conv(33, 1, 4, padding=1), 33),
+    "3×3 with stride": lambda: (conv(4, WIDE, 3, stride=2, padding=1), 4),
+    "3×3 transposed": lambda: (
+        ConvTranspose2d(4, WIDE, 3, stride=2, padding=1, output_padding=1).double(),
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", LAYERS)
+def test_values_and_gradients_are_those_of_the_formula(name: str, batch: int, size: tuple[int, int]) -> None:
+    layer, channels = LAYERS[name]()
+    height, width = (max(side, 7) if "7×7" in name else side for side in size)
+    x = random(batch, channels, height, width).requires_grad_()
+    parameters = list(layer.parameters())
+    fast, slow = layer(x), formula_of(layer)(x)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    direction = random(*slow.shape)
+    for ours, theirs in zip(
+        torch.autograd.grad((fast * direction).sum(), [x, *parameters]),
+        torch.autograd.grad((slow * direction).sum(), [x, *parameters]),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_and_their_gradients_are_those_of_differences(name: str) -> None:
+    """WGAN-GP's penalty needs the second ones."""
+    layer, channels = LAYERS[name]()
+    layer.requires_grad_(True)
+    x = random(1, channels, 8, 7).requires_grad_()
+    if channels > NARROW:  # one direction is enough of a layer with many channels
+        assert gradcheck(layer, (x,), fast_mode=True)
+        assert gradgradcheck(layer, (x,), fast_mode=True)
+    else:
+        assert gradcheck(layer, (x,))
+        assert gradgradcheck(layer, (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", ["3×3 with stride", "3×3 transposed"])
+def test_strided_convolutions_in_float32(name: str) -> None:
+    """Their own backward pass is for this precision alone."""
+    layer, channels = LAYERS[name]()
+    layer = layer.float()
+    x = random(2, channels, 9, 8, dtype=torch.float32).requires_grad_()
+    output, expected = layer(x), formula_of(layer)(x)
+    assert "Strided" in type(output.grad_fn).__name__
+    wanted = [x, *layer.parameters()]
+    ours = torch.autograd.grad(output.square().sum(), wanted, create_graph=True)
+    theirs = torch.autograd.grad(expected.square().sum(), wanted, create_graph=True)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    for one, other in zip(
+        torch.autograd.grad(ours[0].square().sum(), wanted[:2]),
+        torch.autograd.grad(theirs[0].square().sum(), wanted[:2]),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["instance norm", "reflection padding", "blur down", "blur up"])
+def test_layers_without_weights_stay_in_bfloat16_under_autocast(name: str) -> None:
+    """Taken back to float32, the next convolution would round them again."""
+    layer, channels = LAYERS[name]()
+    x = random(2, channels, 8, 8, dtype=torch.bfloat16).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer.to(torch.float32)(x)
+    assert output.dtype == torch.bfloat16
+    expected = formula_of(layer)(x.detach().double().requires_grad_())
+    torch.testing.assert_close(output.double(), expected.double(), rtol=2**-7, atol=2**-6)
+
+
+@pytest.mark.parametrize("name", ["blur down", "blur up", "7×7 to an image", "7×7 from an image"])
+def test_gradients_in_bfloat16_are_rounded_like_any(name: str) -> None:
+    layer, channels = LAYERS[name]()
+    exact = random(2, channels, 12, 12, dtype=torch.bfloat16)
+    x, reference = exact.clone().requires_grad_(), exact.double().requires_grad_()
+    formula_of(layer)(reference).square().sum().backward()
+    layer.bfloat16()(x).square().sum().backward()
+    assert x.grad is not None and reference.grad is not None
+    error = (x.grad.double() - reference.grad).abs().max() / reference.grad.abs().max()
+    assert error < 2**-5
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_what_comes_out_has_channels_last_again(name: str) -> None:
+    """A layer that fell back to the other format would slow down everything behind it."""
+    layer, channels = LAYERS[name]()
+    output = layer.float()(random(2, channels, 12, 12, dtype=torch.float32))
+    assert output.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_wide_kernel_to_an_image_costs_as_many_operations() -> None:
+    """Only the places at the edge that the next row does not need are more."""
+    layer, x = conv(8, 3), random(1, 8, 70, 70)
+    with FlopCounterMode(display=False) as ours:
+        layer(x)
+    assert ours.get_total_flops() == 2 * 64 * 70 * 49 * 8 * 3
+
+
+@pytest.mark.parametrize("taken", ["is_compiling", "is_tracing"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_graph_is_taken_of_the_plain_formula(name: str, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compilers fuse it themselves, and export formats have no functions of our own."""
+    layer, channels = LAYERS[name]()
+    x = random(2, channels, 9, 8).requires_grad_()
+    fast = layer(x)
+    owner = torch.compiler if taken == "is_compiling" else torch.jit
+    monkeypatch.setattr(owner, taken, lambda: True)
+    assert layers.plain(x)
+    slow = layer(x)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    own = ("_Collect", "_Spread", "_Halving", "_Strided", "CatBackward")
+    assert not any(type(slow.grad_fn).__name__.startswith(word) for word in own)
+
+
+def test_another_blur_filter_cannot_be_loaded() -> None:
+    """The filter is written out as an operation; a file with another one would not give its image."""
+    layer = BlurUpsample(3)
+    layer.load_state_dict(BlurUpsample(3).state_dict())
+    with pytest.raises(RuntimeError, match=r"not the blur filter \[1\.0, 3\.0, 3\.0, 1\.0\]"):
+        layer.load_state_dict({"filt": torch.ones(3, 1, 4, 4)})
