@@ -411,11 +411,14 @@ class Placed:
     path: Path
 
 
-def place(folder: Path, what: list[Hostile]) -> list[Placed]:
-    """Make them below ``folder``, each in a folder of its own; what this system does not have is left out."""
+def place(folder: Path, what: list[Hostile], *, inside: str = "") -> list[Placed]:
+    """Make them below ``folder``, each in a folder of its own (or the one ``inside`` it).
+
+    What this system does not have is left out.
+    """
     placed = []
     for number, hostile in enumerate(what):
-        path = folder / f"{number:03d}" / hostile.name
+        path = folder / f"{number:03d}" / inside / hostile.name
         path.parent.mkdir(parents=True)
         try:
             hostile.make(path)

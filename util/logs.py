@@ -15,10 +15,10 @@ NAMES = (str, PurePath, BaseException)  # what may hold the name of a file, or a
 
 
 class _Sentence(logging.Formatter):
-    """Messages as they are; warnings and errors are named as such. What stands in ours for ``%s`` stays on its line."""
+    """Messages as they are; warnings and errors are named as such. What stands for ``%s`` stays on its line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.name.partition(".")[0] in OURS and isinstance(record.args, tuple):
+        if isinstance(record.args, tuple):
             record = copy.copy(record)  # other handlers see it too
             record.args = tuple(one_line(str(part)) if isinstance(part, NAMES) else part for part in record.args)
         text = super().format(record)

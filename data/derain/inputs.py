@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ class Job:
 def input_name(path: Path) -> str:
     """What the results of an input are filed under: the folder's name, or the file's without extension."""
     whole = real_path(path)
-    return (whole.name if whole.is_dir() else whole.stem) or FILESYSTEM_ROOT_NAME
+    return (whole.name if os.path.isdir(whole) else whole.stem) or FILESYSTEM_ROOT_NAME
 
 
 def find_inputs(path: Path, *, not_below: Path, skip_bad: bool = False) -> Inputs:

@@ -32,7 +32,7 @@ def request_hash(dataset: str, options: Mapping[str, Any], members: Iterable[Mem
     """Changes with everything that the result depends on, as far as it can be told without reading the images."""
     digest = hashlib.sha256(json.dumps([VERSION, dataset, dict(options)], sort_keys=True).encode())
     for member in members:
-        digest.update(f"\n{member.source} {member.size} {member.label}/{member.name}".encode())
+        digest.update(f"\n{member.source} {member.size} {member.label}/{member.name}".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 

@@ -20,7 +20,7 @@ from util.errors import UserError
 from util.files import real_path
 
 TEXT_LIMIT = 1 << 28
-UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
+UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff<>:"|?*\\]')
 
 
 @dataclass(frozen=True)

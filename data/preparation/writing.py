@@ -18,6 +18,7 @@ from data.preparation.contents import decode
 from data.preparation.manifest import Written
 from data.preparation.members import Picture
 from util.errors import UserError
+from util.files import fitting_name
 
 BLOCK = 1 << 20
 SPARE_BYTES = 1 << 26
@@ -163,7 +164,7 @@ def _write_member(
 
 
 def _partial(target: Path) -> Path:
-    partial = target.with_name(f".{target.name}.part")
+    partial = fitting_name(target.parent / f".{target.name}.part")
     partial.unlink(missing_ok=True)
     return partial
 

@@ -30,6 +30,7 @@ from data.rain.image_job import Output, make_images
 from data.rain.plan import RULES, Job, Settings
 from util.errors import UserError
 from util.files import cannot_write
+from util.pictures.refusals import NoFile, require_file
 
 MANIFEST, LIST = "dataset.yaml", "images.csv"
 MADE_BY = "synthesize_rain"
@@ -58,9 +59,11 @@ def fingerprint(inputs: Inputs, settings: Settings) -> str:
         for path in (job.clean, job.depth):
             if path is not None:
                 try:
+                    require_file(path)
                     content = hashlib.sha256(path.read_bytes()).hexdigest()
-                except OSError as error:
-                    raise UserError(f"'{path}' cannot be read ({error.strerror}); check its permissions.") from error
+                except (OSError, NoFile) as error:
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    raise UserError(f"'{path}' cannot be read ({reason}); check it and its permissions.") from error
                 digest.update(f"{job.name}\t{content}\n".encode("utf-8", errors="surrogateescape"))
     return digest.hexdigest()
 
