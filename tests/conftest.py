@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.browser import browser, usual_page, visit  # noqa: F401  (fixtures)
+
 TRAIN_SIZE = (40, 36)  # width, height
 TEST_SIZES = ((41, 37), (64, 48))
 

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from util.errors import UserError
-from util.pages.manifest import Column, Metric, ResultManifest, Row, load_manifest, save_manifest
-from util.pages.previews import show_in_page
+from util.pages.manifest import Column, Metric, ResultManifest, Row
 from util.pages.result_page import write_result_page
 from util.pages.summary import format_number
 
@@ -240,82 +237,3 @@ def test_scores_without_input_show_no_change(tmp_path: Path) -> None:
 )
 def test_numbers_are_written_for_people(value: float, signed: bool, text: str) -> None:
     assert format_number(value, 2, signed=signed) == text
-
-
-def test_the_manifest_reads_back_as_it_was(tmp_path: Path) -> None:
-    scores = {"fake_B": {"psnr_y": math.inf}, "real_A": {"psnr_y": 20.5}}
-    rows = (
-        Row("<雨> \"'", {"real_A": "../a b.png"}, scores, {"real_A": (3, 2)}, {"real_A": "../a b.tif"}, excluded="why"),
-        Row("b", {}),
-    )
-    manifest = ResultManifest(
-        "title", COLUMNS, rows, "sub", ("one", "two"), (PSNR, DELTA), "real_A", "real_B", "fake_B", True, ("a", "b")
-    )
-    assert load_manifest(save_manifest(tmp_path, manifest)) == manifest
-
-
-def test_a_manifest_of_version_1_is_read(tmp_path: Path) -> None:
-    manifest = save_manifest(tmp_path, ResultManifest("run", COLUMNS, (), metrics=(PSNR,)))
-    data = json.loads(manifest.read_text(encoding="utf-8"))
-    data["version"] = 1
-    data["rows"] = [{"name": "a", "images": {}, "metrics": {"psnr_y": {"output": "inf", "input": 20.5}}}]
-    for later in ("target", "reaches_out", "runs"):
-        del data[later]
-    manifest.write_text(json.dumps(data), encoding="utf-8")
-    (row,) = load_manifest(manifest).rows
-    assert row == Row("a", {}, {"fake_B": {"psnr_y": math.inf}, "real_A": {"psnr_y": 20.5}})
-
-
-@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"version": 1}', '{"version": 99}'])
-def test_a_damaged_manifest_is_named(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "manifest.json"
-    if content is not None:
-        path.write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=r"manifest\.json"):
-        load_manifest(path)
-
-
-@pytest.mark.parametrize("path", ["../secret.png", "/etc/secret.png", "a/../../b.png", ""])
-def test_images_outside_the_folder_are_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="inside"):
-        ResultManifest("run", COLUMNS, (Row("a", {"real_A": path}),))
-
-
-@pytest.mark.parametrize("path", ["/etc/secret.png", "//server/a.png", ""])
-def test_a_page_that_reaches_out_still_names_no_absolute_place(path: str) -> None:
-    assert ResultManifest("run", COLUMNS, (Row("a", {"real_A": "../a.png"}),), reaches_out=True)
-    with pytest.raises(ValueError, match="relative"):
-        ResultManifest("run", COLUMNS, (Row("a", {"real_A": path}),), reaches_out=True)
-
-
-def test_unknown_columns_and_metrics_are_refused() -> None:
-    with pytest.raises(ValueError, match="fake_C"):
-        ResultManifest("run", COLUMNS, (Row("a", {"fake_C": "a.png"}),))
-    with pytest.raises(ValueError, match="psnr_y"):
-        ResultManifest("run", COLUMNS, (Row("a", {}, {"fake_B": {"psnr_y": 1.0}}),))
-    with pytest.raises(ValueError, match="same label"):
-        ResultManifest("run", (COLUMNS[0], COLUMNS[0]), ())
-
-
-def test_a_browser_image_is_named_where_it_is(tmp_path: Path) -> None:
-    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg")
-    (tmp_path / "page").mkdir()
-    shown = show_in_page(tmp_path / "page", tmp_path / "a.jpg", "previews/a.png")
-    assert (shown.path, shown.original) == ("../a.jpg", None)
-    assert not (tmp_path / "page" / "previews").exists()
-
-
-def test_another_image_gets_a_preview_of_eight_bits(tmp_path: Path) -> None:
-    pixels = np.array([[0, 128 * 257, 65535]], dtype=np.uint16)
-    Image.fromarray(pixels).save(tmp_path / "deep.tif")
-    shown = show_in_page(tmp_path / "page", tmp_path / "deep.tif", "previews/deep.png")
-    assert (shown.path, shown.original) == ("previews/deep.png", "../deep.tif")
-    with Image.open(tmp_path / "page" / shown.path) as preview:
-        assert preview.format == "PNG"
-        assert np.asarray(preview.convert("L")).tolist() == [[0, 128, 255]]
-
-
-def test_a_preview_of_no_image_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.tif").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"a\.tif"):
-        show_in_page(tmp_path, tmp_path / "a.tif", "previews/a.png")

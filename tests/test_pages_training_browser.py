@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,7 @@ from util.trackers.loss_files import LossFiles
 from util.trackers.tracker import Progress
 from util.trackers.web_page import WebPage
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome is installed"),
-]
+pytestmark = pytest.mark.browser
 
 PER_EPOCH, EPOCHS = 100, 4
 ATTACK = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
@@ -45,14 +39,6 @@ def report(page: WebPage, totals: range) -> None:
         page.scalars(progress_at(total), {"G": total / 10})
         page.metrics(progress_at(total), {"psnr": 20 + total / 50})
         page.images(progress_at(total), {"fake_B": grey(min(total, 255)), ATTACK: grey(0)})
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
