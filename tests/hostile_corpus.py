@@ -48,7 +48,11 @@ class Hostile:
 
 def content(data: bytes) -> Make:
     """A file of these bytes."""
-    return lambda path: path.write_bytes(data) and None
+
+    def make(path: Path) -> None:
+        path.write_bytes(data)
+
+    return make
 
 
 def noise(height: int = SIDE[1], width: int = SIDE[0], channels: int = 3, dtype: type = np.uint8) -> np.ndarray:

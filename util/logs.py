@@ -18,9 +18,10 @@ class _Sentence(logging.Formatter):
     """Messages as they are; warnings and errors are named as such. What stands for ``%s`` stays on its line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        if isinstance(record.args, tuple):
+        arguments = record.args
+        if isinstance(arguments, tuple):
             record = copy.copy(record)  # other handlers see it too
-            record.args = tuple(one_line(str(part)) if isinstance(part, NAMES) else part for part in record.args)
+            record.args = tuple(one_line(str(part)) if isinstance(part, NAMES) else part for part in arguments)
         text = super().format(record)
         return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
 

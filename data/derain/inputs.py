@@ -49,7 +49,8 @@ class Job:
 def input_name(path: Path) -> str:
     """What the results of an input are filed under: the folder's name, or the file's without extension."""
     whole = real_path(path)
-    return (whole.name if os.path.isdir(whole) else whole.stem) or FILESYSTEM_ROOT_NAME
+    is_folder = os.path.isdir(whole)  # noqa: PTH112 (pathlib stumbles over a link to a name that is too long)
+    return (whole.name if is_folder else whole.stem) or FILESYSTEM_ROOT_NAME
 
 
 def find_inputs(path: Path, *, not_below: Path, skip_bad: bool = False) -> Inputs:
