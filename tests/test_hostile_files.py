@@ -94,7 +94,8 @@ class World:
                 code = main([str(part) for part in argv])
             except SystemExit as ended:
                 code = ended.code if isinstance(ended.code, int) else 1
-        said = Said(code, *(stream.buffer.getvalue().decode("utf-8") for stream in self._flushed(out, err)))
+        both = (stream.buffer.getvalue() for stream in self._flushed(out, err))  # type: ignore[attr-defined]
+        said = Said(code, *(text.decode("utf-8") for text in both))
         assert not late, f"hangs: {argv}"
         assert said.code in (0, 2), said
         assert "Traceback" not in said.err and "Traceback" not in said.out, said.err
@@ -434,7 +435,7 @@ def test_comparing_results_of_each_file(world: World, hostiles: list[Hostile]) -
     world.remember()
     for each in placed:
         for copying in ((), ("--copy",)):
-            said = world.call(
+            world.call(
                 compare.main,
                 each.path.parent,
                 each.path.parents[1] / "000",
