@@ -6,6 +6,7 @@ convolutions and matrix products (2 per multiply-add), not normalisation, activa
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -13,8 +14,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.base_model import Model
 from models.cclgan_model import CCLGANModel, TwoBranches
 from models.losses import IntraCycleContrast
 from models.networks import PatchSampler, sample_locations
@@ -47,14 +51,46 @@ def count(opt: Options) -> tuple[dict[str, Cost], Cost, int]:
 
 def weightless_model(opt: Options) -> CCLGANModel:
     """The model that ``opt`` describes on the meta device; its semantic encoder needs no weights."""
-    weight, opt.lambda_intra = opt.lambda_intra, 0.0
     with torch.device("meta"):
-        model = CCLGANModel(opt, training=True)
-    opt.lambda_intra = weight
-    if weight > 0:
-        model.lambda_intra, model.intra = weight, IntraCycleContrast(opt.intra_beta, opt.intra_negatives)
-        model.frozen["phi"] = _encoder(opt)
+        model = CCLGANModel(without_encoder(opt), training=True)
+    attach_encoder(model, opt, "meta")
     return model
+
+
+def without_encoder(opt: Options) -> Options:
+    """The same options with intra-CCL off, so that no pretrained weights are needed to build the model."""
+    bare = copy.copy(opt)
+    if "lambda_intra" in vars(opt):
+        bare.lambda_intra = 0.0
+    return bare
+
+
+def attach_encoder(model: Model, opt: Options, device: str) -> None:
+    """Give a model that was built :func:`without_encoder` its intra-CCL back, with CLIP's weights random."""
+    if isinstance(model, CCLGANModel) and opt.lambda_intra > 0:
+        model.lambda_intra = opt.lambda_intra
+        model.intra = IntraCycleContrast(opt.intra_beta, opt.intra_negatives)
+        model.frozen["phi"] = _encoder(opt, device)
+
+
+class BytesMoved(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations read and write, each as often as it does.
+
+    What an operation copies within itself is not seen, nor that small tensors stay in the processor's cache: this is
+    the traffic of a step whose operations are not fused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        makes_view = any(out.alias_info is not None and not out.alias_info.is_write for out in func._schema.returns)
+        if not makes_view and "empty" not in func.__name__:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+            self.total += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return result
 
 
 def make_fake(model: CCLGANModel, shape: tuple[int, int, int, int]) -> Batch:
@@ -65,13 +101,13 @@ def make_fake(model: CCLGANModel, shape: tuple[int, int, int, int]) -> Batch:
     return {"A": torch.empty(shape), "B": torch.empty(shape)}
 
 
-def _encoder(opt: Options) -> SemanticEncoder:
+def _encoder(opt: Options, device: str) -> SemanticEncoder:
     if opt.semantic_encoder != "clip":
         return create_semantic_encoder(opt.semantic_encoder, weights_file=opt.semantic_weights)
     import open_clip
 
-    with torch.device("meta"):
-        clip: Any = open_clip.create_model(opt.clip_model, pretrained=None, device="meta")
+    with torch.device(device):
+        clip: Any = open_clip.create_model(opt.clip_model, pretrained=None, device=device)
         settings = open_clip.get_model_preprocess_cfg(clip)
         size = settings["size"]
         side = size if isinstance(size, int) else size[0]

@@ -1,0 +1,189 @@
+"""Our side of a benchmark, as a process of its own: a training, a translation, or a data loader.
+
+python scripts/_benchmark_ours.py train|infer|load FLAGS_OF_TRAIN...
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
+    sys.path.insert(0, str(ROOT))
+
+from data.creation import create_training_loader
+from models import Model, create_model
+from options import Options, parse_train
+from scripts._benchmark_guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
+from scripts._step_costs import BytesMoved, attach_encoder, without_encoder
+from train import untrained
+from util.engine.device import choose_device
+from util.engine.precision import autocast, set_precision
+from util.errors import entry_point
+
+_CEILING = {"cpu": (2, 64), "cuda": (32, 64)}  # images and side of the convolution that the ceiling is measured with
+_CEILING_CHANNELS = 256
+_CEILING_CALLS = {"cpu": 3, "cuda": 20}
+_COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Ceiling:
+    """What this machine can do at most: a 3×3 convolution of 256 channels, and copying memory."""
+
+    def __init__(self, precision: str, device: torch.device) -> None:
+        self.device = device
+        count, side = _CEILING[device.type]
+        shape = (count, _CEILING_CHANNELS, side, side)
+        self._flops = 2 * count * side**2 * _CEILING_CHANNELS**2 * 9
+        dtype = _DTYPES.get(precision, torch.float32)
+        self._pairs = []
+        for layout in (torch.contiguous_format, torch.channels_last):
+            image = torch.ones(shape, dtype=dtype, device=device)
+            kernel = torch.ones((_CEILING_CHANNELS, _CEILING_CHANNELS, 3, 3), dtype=dtype, device=device)
+            self._pairs.append((image.contiguous(memory_format=layout), kernel.contiguous(memory_format=layout)))
+
+    @torch.inference_mode()
+    def measure(self) -> dict[str, float]:
+        """FLOP/s of the faster memory format, and bytes/s read and written."""
+        calls = _CEILING_CALLS[self.device.type]
+        seconds = []
+        for image, kernel in self._pairs:
+            convolve = partial(F.conv2d, image, kernel, padding=1)
+            convolve()
+            seconds += [timed(convolve, self.device) for _ in range(calls)]
+        size = _COPIED_BYTES[self.device.type]
+        source = torch.ones(size, dtype=torch.uint8, device=self.device)
+        target = torch.ones_like(source)
+        copying = min(timed(lambda: target.copy_(source), self.device) for _ in range(calls))
+        return {"flops": self._flops / min(seconds), "bytes": 2 * size / copying}
+
+
+class Training:
+    """One model under the engine, as ``train.py`` builds it."""
+
+    def __init__(self, opt: Options) -> None:
+        self._device = choose_device(opt.gpu_ids)
+        torch.manual_seed(opt.seed)
+        self._model = build(opt)
+        self._batch = random_batch((opt.batch_size, opt.input_nc, opt.crop_size, opt.crop_size))
+        self._stepper = untrained(opt, self._model, self._device).stepper
+        self._ceiling = Ceiling(self._stepper.precision, self._device)
+        self._steps = 0
+
+    def step(self) -> None:
+        """One training step."""
+        self._steps += 1
+        self._stepper.step(self._batch, self._steps)
+
+    def cost(self) -> dict[str, int]:
+        """FLOPs and bytes that one step moves, of its passes without the engine, in the precision chosen."""
+        batch = {side: self._batch[side].to(self._device) for side in "AB"}
+        with FlopCounterMode(display=False) as counter, BytesMoved() as moved:
+            with autocast(self._stepper.precision, self._device):
+                passed = self._model.forward(batch)  # type: ignore[arg-type]
+            for phase in self._model.phases:
+                for name, network in self._model.nets.items():
+                    network.requires_grad_(name in phase.trains)
+                with autocast(self._stepper.precision, self._device):
+                    losses = phase.losses(passed)
+                torch.stack(list(losses.values())).sum().backward()
+        for network in self._model.nets.values():
+            network.requires_grad_(True).zero_grad(set_to_none=True)
+        reset_peak(self._device)
+        return {"flops": counter.get_total_flops(), "bytes": moved.total}
+
+    def commands(self) -> Commands:
+        """What the host may ask for."""
+        return {
+            "step": lambda repeat=1: timed(self.step, self._device, repeat),
+            "peak": lambda: peak_bytes(self._device),
+            "cost": self.cost,
+            "ceiling": self._ceiling.measure,
+            "precision": lambda: self._stepper.precision,
+        }
+
+
+def build(opt: Options) -> Model:
+    """The model that ``opt`` describes; a pretrained encoder has random weights, which take the same time."""
+    model = create_model(without_encoder(opt), training=True)
+    attach_encoder(model, opt, "cpu")
+    return model
+
+
+class Translation:
+    """The trained direction of a model on images of any size."""
+
+    def __init__(self, opt: Options) -> None:
+        self._device = choose_device(opt.gpu_ids)
+        self._precision = set_precision(opt.precision, self._device)
+        self._model = create_model(opt, training=False)
+        self._channels = opt.input_nc
+        for network in self._model.nets.values():
+            network.to(self._device).eval()
+
+    @torch.inference_mode()
+    def translate(self, width: int, height: int, repeat: int = 1) -> float:
+        """Seconds for one image."""
+        image = torch.zeros(1, self._channels, height, width, device=self._device)
+        with autocast(self._precision, self._device):
+            return timed(lambda: self._model.infer(image), self._device, repeat)
+
+    def commands(self) -> Commands:
+        """What the host may ask for."""
+        return {
+            "translate": self.translate,
+            "peak": lambda: peak_bytes(self._device),
+            "reset": lambda: reset_peak(self._device),
+        }
+
+
+class Loading:
+    """The training images of a folder, epoch by epoch."""
+
+    def __init__(self, opt: Options) -> None:
+        self._loader = create_training_loader(opt, choose_device(opt.gpu_ids).type)
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """Seconds until the epoch's last batch was there, and its images, of both sides."""
+        count = 0
+
+        def read() -> None:
+            nonlocal count
+            for batch in self._loader.epoch(number):
+                count += sum(len(batch[side]) for side in "AB" if side in batch)
+
+        seconds = timed(read, torch.device("cpu"))
+        return {"seconds": seconds, "images": count}
+
+    def commands(self) -> Commands:
+        """What the host may ask for."""
+        return {"epoch": self.epoch}
+
+
+ROLES: dict[str, Callable[[Options], Training | Translation | Loading]] = {
+    "train": Training,
+    "infer": Translation,
+    "load": Loading,
+}
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Take the role that the command line names."""
+    answers = own_output()
+    logging.basicConfig(level=logging.ERROR)
+    role, *flags = sys.argv[1:] if argv is None else argv
+    serve(ROLES[role](parse_train(flags)).commands(), answers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Time training steps, inference and data loading, and somebody else's training steps beside them.
+
+  python scripts/benchmark.py                                          # all models in fp32 and bf16
+  python scripts/benchmark.py --models cut --modes fp32,bf16+compile=networks --against ../CUT
+  python scripts/benchmark.py --models "" --sizes 256x256,2048x1024    # only inference
+  python scripts/benchmark.py --models "" --sizes "" --loader ./datasets/rain100 --caches ram,none
+
+A mode is a precision, and flags of train.py with or without values behind a plus sign each. Every contestant is a
+process of its own; those of one model take turns, and the convolution whose speed is the ceiling is timed in the same
+rounds. Flags behind -- go to all of our models, such as -- --ngf 32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
+    sys.path.insert(0, str(ROOT))
+
+from scripts._benchmark_contest import OriginalGuest, OurGuest, Turns, all_of, take_turns
+from scripts._benchmark_modes import default_modes, flags_of_mode, original_flags, parse_size
+from scripts._benchmark_report import InferenceRow, LoadingRow, Report, StepRow, Timing, load_warning, machine
+from util.engine.device import choose_device
+from util.errors import UserError, entry_point
+
+logger = logging.getLogger("benchmark")
+FEW_STEPS = 2  # to warm up; Adam's moments are there from the second on
+MANY_STEPS = 5  # also for compiling, recording and choosing algorithms
+LOADED_EPOCHS = 3
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="cut,cycle_gan,cclgan", help="whose training steps to time")
+    parser.add_argument("--modes", help="e.g. fp32,bf16,bf16+compile=networks; if not given: what the device has")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="of CUT's repository: its cut and cycle_gan")
+    parser.add_argument("--against_cyclegan", type=Path, metavar="CHECKOUT", help="of CycleGAN's repository")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contestant has its turn")
+    parser.add_argument("--repeat", type=int, default=1, help="steps per turn, e.g. 20 on a GPU")
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--crop_size", type=int, default=256)
+    parser.add_argument("--ngf", type=int, default=64, help="width of generators and discriminators")
+    parser.add_argument("--threads", type=int, help="of each process on the CPU; PyTorch's own choice if not given")
+    parser.add_argument("--gpu_ids", default="auto", help="as for train.py")
+    parser.add_argument("--sizes", default="", help="WIDTHxHEIGHT,… of inference, e.g. 256x256,1024x512,2048x1024")
+    parser.add_argument("--loader", metavar="DATAROOT", help="time three epochs of this folder's images")
+    parser.add_argument("--caches", default="ram,none", help="values of --cache to load with")
+    parser.add_argument("--json", type=Path, help="write every sample to this file")
+    parser.add_argument("--markdown", type=Path, help="write the tables to this file")
+    parser.add_argument("flags", nargs="*", metavar="-- flags", help="of train.py, for all of our models")
+    chosen = parser.parse_args(argv)
+    if chosen.rounds < 1 or chosen.repeat < 1:
+        raise UserError("--rounds and --repeat must be at least 1.")
+    return chosen
+
+
+def our_flags(args: argparse.Namespace, model: str, mode: str) -> list[str]:
+    """The command line of train.py for one of our contestants."""
+    sizes = [f"--{name}={getattr(args, name)}" for name in ("batch_size", "crop_size", "ngf", "gpu_ids")]
+    fixed = ["--dataroot", args.loader or "none", f"--ndf={args.ngf}", f"--load_size={args.crop_size}"]
+    return ["--model", model, *fixed, *sizes, *args.flags, *flags_of_mode(mode)]
+
+
+def time_steps(args: argparse.Namespace, model: str, modes: Sequence[str], device: str) -> list[StepRow]:
+    """Training steps of one model in all modes, in turn with the original's."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        guests = all_of(
+            [OurGuest(mode, "train", our_flags(args, model, mode), threads=args.threads) for mode in modes], stack
+        )
+        costs = {guest.name: guest.ask("cost") for guest in guests}
+        shape = {"batch_size": args.batch_size, "channels": 3, "crop_size": args.crop_size}
+        for flag in ("against", "against_cyclegan"):
+            checkout = getattr(args, flag)
+            if checkout is not None and (flags := original_flags(flag, model, args, folder, device)):
+                name = f"original ({checkout.resolve().name})"
+                guests += all_of([OriginalGuest(name, flag, checkout, flags, shape, args.threads)], stack)
+        many = device == "cuda" or any("+" in mode for mode in modes)
+        turns = take_turns(guests, rounds=args.rounds, warm_up=MANY_STEPS if many else FEW_STEPS, repeat=args.repeat)
+    originals = [statistics.median(each.seconds) for name, each in turns.items() if name not in modes]
+    return [
+        step_row(model, name, args.batch_size, each, costs.get(name), min(originals, default=None))
+        for name, each in turns.items()
+    ]
+
+
+def step_row(
+    model: str, mode: str, images: int, turns: Turns, cost: Mapping[str, int] | None, original: float | None
+) -> StepRow:
+    """What ``turns`` show; ``cost`` of ours alone, and ``original`` the seconds of the fastest original."""
+    timing = Timing(tuple(turns.seconds))
+    row = StepRow(model, mode, timing, images, turns.peak)
+    if cost is None:
+        return row
+    return dataclasses.replace(
+        row,
+        flops=cost["flops"],
+        bytes_moved=cost["bytes"],
+        ceiling_flops=statistics.median(ceiling["flops"] for ceiling in turns.ceilings),
+        ceiling_bytes=statistics.median(ceiling["bytes"] for ceiling in turns.ceilings),
+        times_original=None if original is None else original / timing.median,
+    )
+
+
+def time_inference(
+    args: argparse.Namespace, model: str, modes: Sequence[str], sizes: Sequence[str]
+) -> list[InferenceRow]:
+    """The generator on images of each size."""
+    rows = []
+    for mode in modes:
+        for size in sizes:
+            width, height = parse_size(size)
+            with OurGuest(mode, "infer", our_flags(args, model, mode), threads=args.threads) as guest:
+                guest.ask("translate", width=width, height=height)
+                samples = [guest.ask("translate", width=width, height=height) for _ in range(args.rounds)]
+                rows.append(InferenceRow(model, mode, size, Timing(tuple(samples)), guest.ask("peak")))
+    return rows
+
+
+def time_loading(args: argparse.Namespace, cache: str) -> list[LoadingRow]:
+    """Epochs of the data loader with one kind of cache."""
+    flags = [*our_flags(args, "cut", "fp32"), "--cache", cache]
+    with OurGuest(f"--cache {cache}", "load", flags, threads=args.threads) as guest:
+        epochs = [(number, guest.ask("epoch", number=number)) for number in range(1, LOADED_EPOCHS + 1)]
+    return [LoadingRow(cache, number, int(found["images"]), found["seconds"]) for number, found in epochs]
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what the command line asks for, and print it."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = arguments(argv)
+    device = choose_device(args.gpu_ids).type
+    modes = [mode for mode in (args.modes or default_modes(device)).split(",") if mode]
+    models = [model for model in args.models.split(",") if model]
+    sizes = [size for size in args.sizes.split(",") if size]
+    chosen = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    report = Report({**chosen, **machine(device)})
+    if warning := load_warning():
+        logger.warning("warning: %s", warning)
+    for model in models:
+        logger.info("steps of %s …", model)
+        report.steps += time_steps(args, model, modes, device)
+    if sizes:
+        logger.info("inference …")
+        report.inference += time_inference(args, models[0] if models else "cut", modes, sizes)
+    for cache in args.caches.split(",") if args.loader else ():
+        logger.info("loading, --cache %s …", cache)
+        report.loading += time_loading(args, cache)
+    print(report.markdown())
+    if args.markdown:
+        args.markdown.write_text(report.markdown() + "\n", encoding="utf-8")
+    if args.json:
+        args.json.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
