@@ -23,10 +23,10 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 from data.creation import create_test_dataset
 from options import parse_test
 from options.test_options import PROTOCOLS
-from scripts._ablation_grids import GRIDS, Grid
-from scripts._ablation_runner import Runner
-from scripts._ablation_runs import Places, Run, finished, plan
-from scripts._ablation_table import make_table
+from scripts._ablation.grids import GRIDS, Grid
+from scripts._ablation.runner import Runner
+from scripts._ablation.runs import Places, Run, finished, plan
+from scripts._ablation.table import make_table
 from util.errors import UserError, entry_point
 from util.suggest import did_you_mean
 from util.tables import as_markdown, write_table

@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from scripts._benchmark_contest import OriginalGuest, OurGuest, Turns, all_of, take_turns
-from scripts._benchmark_modes import default_modes, flags_of_mode, original_flags, parse_size
-from scripts._benchmark_report import InferenceRow, LoadingRow, Report, StepRow, Timing, load_warning, machine
+from scripts._benchmark.contest import OriginalGuest, OurGuest, Turns, all_of, take_turns
+from scripts._benchmark.modes import default_modes, flags_of_mode, original_flags, parse_size
+from scripts._benchmark.report import InferenceRow, LoadingRow, Report, StepRow, Timing, load_warning, machine
 from util.engine.device import choose_device
 from util.errors import UserError, entry_point
 

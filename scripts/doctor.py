@@ -23,22 +23,15 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from scripts._python import OLDEST_PYTHON, require_supported_python
+from scripts._bootstrap.python import OLDEST_PYTHON, require_supported_python
 
 if sys.version_info < OLDEST_PYTHON:
     require_supported_python()
 
-from scripts import (
-    _doctor_dataset,
-    _doctor_devices,
-    _doctor_environment,
-    _doctor_storage,
-    _doctor_visdom,
-    _doctor_weights,
-)
-from scripts._doctor_report import PROBLEM, Check, as_json, summary
-from scripts._doctor_request import Request
-from scripts._doctor_runner import run_checks
+from scripts._doctor import dataset, devices, environment, storage, visdom, weights
+from scripts._doctor.report import PROBLEM, Check, as_json, summary
+from scripts._doctor.request import Request
+from scripts._doctor.runner import run_checks
 from util.errors import UserError, entry_point
 
 EXIT_PROBLEM = 1
@@ -70,15 +63,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def shared_memory_needed(request: Request) -> int:
     """Bytes, with the options of the run or of a new training."""
     opt = request.options()
-    return _doctor_environment.shared_memory_needed(
-        workers=opt.num_threads, batch_size=opt.batch_size, crop_size=opt.crop_size
-    )
+    return environment.shared_memory_needed(workers=opt.num_threads, batch_size=opt.batch_size, crop_size=opt.crop_size)
 
 
 def checks_for(args: argparse.Namespace) -> list[Check]:
     """All there is to look at, the foundations first."""
     request = Request(args.dataroot, args.name, args.checkpoints_dir)
-    environment, devices, storage = _doctor_environment, _doctor_devices, _doctor_storage
     checks = [
         Check("Python", partial(environment.check_python, ROOT)),
         Check("packages", partial(environment.check_packages, ROOT / "requirements.txt")),
@@ -90,20 +80,18 @@ def checks_for(args: argparse.Namespace) -> list[Check]:
         Check(
             "shared memory", partial(environment.check_shared_memory, partial(shared_memory_needed, request)), IMAGES
         ),
-        Check("semantic encoder", partial(_doctor_weights.check_encoder, request), (*TORCH, "open_clip")),
-        Check("efficientnet_lite0", partial(_doctor_weights.check_fallback, request), (*TORCH, "timm")),
+        Check("semantic encoder", partial(weights.check_encoder, request), (*TORCH, "open_clip")),
+        Check("efficientnet_lite0", partial(weights.check_fallback, request), (*TORCH, "timm")),
         Check("checkpoints", partial(storage.check_folder, "--checkpoints_dir", Path(args.checkpoints_dir))),
         Check("results", partial(storage.check_folder, "--results_dir", Path(args.results_dir))),
-        Check("Visdom server", partial(_doctor_visdom.check_server, args.display_server, args.display_port)),
-        Check("Visdom page", _doctor_visdom.check_page),
+        Check("Visdom server", partial(visdom.check_server, args.display_server, args.display_port)),
+        Check("Visdom page", visdom.check_page),
     ]
     if args.name is not None:
         checks.append(Check(f"run {args.name}", partial(storage.check_run, request), TORCH))
         checks.append(Check(f"networks of {args.name}", partial(storage.check_networks, request), TORCH))
     if args.dataroot is not None or args.name is not None:
-        checks.append(
-            Check("dataset", partial(_doctor_dataset.check_dataset, request), IMAGES, seconds=PATIENCE_FOR_DATA)
-        )
+        checks.append(Check("dataset", partial(dataset.check_dataset, request), IMAGES, seconds=PATIENCE_FOR_DATA))
     return checks
 
 

@@ -22,9 +22,9 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 import torch
 
-from scripts._export_formats import FORMATS, check_packages
-from scripts._export_network import PRECISIONS, AnySize, describe, stride_of, the_network
-from scripts._export_parity import SIZES, Difference, differences, pictures, require_parity, table
+from scripts._export.formats import FORMATS, check_packages
+from scripts._export.network import PRECISIONS, AnySize, describe, stride_of, the_network
+from scripts._export.parity import SIZES, Difference, differences, pictures, require_parity, table
 from scripts._trained import FLAGS_HELP, Trained, load_trained
 from util.engine.translator import Translator
 from util.errors import UserError, entry_point

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from scripts import _visdom_files
+from scripts._visdom import files
 from util.errors import UserError, entry_point
 
 LOCAL = "localhost"
@@ -52,19 +52,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def prepare_page(args: argparse.Namespace) -> None:
     """See to it that the page's files are there."""
-    static = _visdom_files.static_folder()
-    if (version := _visdom_files.installed_version()) != _visdom_files.VISDOM_VERSION:
-        print(f"The files are those of Visdom {_visdom_files.VISDOM_VERSION}; {version} may want others.")
+    static = files.static_folder()
+    if (version := files.installed_version()) != files.VISDOM_VERSION:
+        print(f"The files are those of Visdom {files.VISDOM_VERSION}; {version} may want others.")
     wanted = args.fetch_browser_files or args.browser_packages is not None
-    if wanted and _visdom_files.missing_files(static):
+    if wanted and files.missing_files(static):
         if args.fetch_browser_files:
-            print(f"Fetching {len(_visdom_files.PACKAGES)} packages with npm ...", flush=True)
-        count = _visdom_files.get_files(static, args.browser_packages, may_fetch=args.fetch_browser_files)
+            print(f"Fetching {len(files.PACKAGES)} packages with npm ...", flush=True)
+        count = files.get_files(static, args.browser_packages, may_fetch=args.fetch_browser_files)
         print(f"{count} files of the page checked and put into {static}")
     elif args.fetch_browser_files and args.browser_packages is not None:
-        _visdom_files.fetch(args.browser_packages)
+        files.fetch(args.browser_packages)
         print(f"The packages are in {args.browser_packages}")
-    _visdom_files.require_files(static)
+    files.require_files(static)
 
 
 @entry_point
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, complete the page, serve until Ctrl-C."""
     args = parse(argv)
     prepare_page(args)
-    from scripts._visdom_serving import serve
+    from scripts._visdom.serving import serve
 
     with contextlib.suppress(KeyboardInterrupt):
         serve(

@@ -25,8 +25,8 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.derain.network import Network
 from scripts._trained import FLAGS_HELP, Trained, load_trained
-from scripts._web_demo import derain_upload, forget_old
-from scripts._web_demo_page import LOOPBACK, build_page, import_gradio, serve
+from scripts._web_demo.derain import derain_upload, forget_old
+from scripts._web_demo.page import LOOPBACK, build_page, import_gradio, serve
 from util.engine.device import choose_device
 from util.engine.precision import set_precision
 from util.engine.translator import Translator

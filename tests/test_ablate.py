@@ -20,9 +20,9 @@ import yaml
 import test as test_program
 import train as train_program
 from options import parse_train, save_options
-from scripts import _ablation_runner as runner
 from scripts import ablate
-from scripts._ablation_grids import GRIDS, Grid, GridRow
+from scripts._ablation import runner
+from scripts._ablation.grids import GRIDS, Grid, GridRow
 from tests.conftest import small_model_flags
 
 ROOT = Path(__file__).resolve().parents[1]

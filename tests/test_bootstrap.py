@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from scripts import _environment, _pip, _python, demo, run_tests
+from scripts import demo, run_tests
+from scripts._bootstrap import environment, pip, python
 from util.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,13 +45,13 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def install(root: Path, venv: Path, python: Path, requirements: str, constraints: Path, verbose: bool) -> None:
         calls.append(requirements)
 
-    monkeypatch.setattr(_environment.subprocess, "run", make)
-    monkeypatch.setattr(_pip, "install", install)
+    monkeypatch.setattr(environment.subprocess, "run", make)
+    monkeypatch.setattr(pip, "install", install)
     return calls
 
 
 def pretend_venv(venv: Path, version: str = "3.11.7") -> None:
-    python = _environment.python_of(venv)
+    python = environment.python_of(venv)
     python.parent.mkdir(parents=True, exist_ok=True)
     python.touch()
     (venv / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {version}\n", encoding="utf-8")
@@ -64,21 +65,21 @@ def failing(error: BaseException) -> Callable[..., None]:
 
 
 def test_a_second_run_does_nothing(checkout: Path, installed: list[str]) -> None:
-    first = _environment.ensure("requirements.txt", checkout)
-    assert first == _environment.python_of(checkout / ".venv")
-    assert _environment.ensure("requirements.txt", checkout) == first
+    first = environment.ensure("requirements.txt", checkout)
+    assert first == environment.python_of(checkout / ".venv")
+    assert environment.ensure("requirements.txt", checkout) == first
     assert installed == ["venv", "requirements.txt"]
 
 
 def test_the_development_environment_serves_the_demo_too(checkout: Path, installed: list[str]) -> None:
-    _environment.ensure("requirements-dev.txt", checkout)
-    _environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements-dev.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
     assert installed == ["venv", "requirements-dev.txt"]
 
 
 def test_the_demo_environment_is_extended_for_the_tests(checkout: Path, installed: list[str]) -> None:
-    _environment.ensure("requirements.txt", checkout)
-    _environment.ensure("requirements-dev.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements-dev.txt", checkout)
     assert installed == ["venv", "requirements.txt", "requirements-dev.txt"]
 
 
@@ -86,16 +87,16 @@ def test_the_demo_environment_is_extended_for_the_tests(checkout: Path, installe
 def test_changed_requirements_are_installed_into_the_same_environment(
     checkout: Path, installed: list[str], changed: str
 ) -> None:
-    _environment.ensure("requirements-dev.txt", checkout)
+    environment.ensure("requirements-dev.txt", checkout)
     (checkout / changed).write_text("something==3\n", encoding="utf-8")
-    _environment.ensure("requirements-dev.txt", checkout)
+    environment.ensure("requirements-dev.txt", checkout)
     assert installed == ["venv", "requirements-dev.txt", "requirements-dev.txt"]
 
 
 def test_line_endings_are_no_change(checkout: Path, installed: list[str]) -> None:
-    _environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
     (checkout / "requirements.txt").write_bytes(b"torch==1\r\n")
-    _environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
     assert installed == ["venv", "requirements.txt"]
 
 
@@ -103,12 +104,12 @@ def test_an_interrupted_installation_is_made_anew(
     checkout: Path, installed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(_pip, "install", failing(KeyboardInterrupt()))
+        patch.setattr(pip, "install", failing(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
-            _environment.ensure("requirements.txt", checkout)
+            environment.ensure("requirements.txt", checkout)
     leftover = checkout / ".venv" / "half-installed"
     leftover.touch()
-    _environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
     assert installed == ["venv", "venv", "requirements.txt"]
     assert not leftover.exists()
 
@@ -117,17 +118,17 @@ def test_after_pip_gave_up_the_environment_is_kept_but_not_trusted(
     checkout: Path, installed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(_pip, "install", failing(UserError("no network")))
+        patch.setattr(pip, "install", failing(UserError("no network")))
         with pytest.raises(UserError, match="no network"):
-            _environment.ensure("requirements.txt", checkout)
-    _environment.ensure("requirements.txt", checkout)
+            environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
     assert installed == ["venv", "requirements.txt"]
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(checkout: Path, installed: list[str]) -> None:
-    python = _environment.ensure("requirements.txt", checkout)
+    python = environment.ensure("requirements.txt", checkout)
     python.unlink()
-    _environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
     assert installed == ["venv", "requirements.txt"] * 2
 
 
@@ -135,10 +136,10 @@ def test_the_users_own_environment_is_used_and_never_removed(checkout: Path, ins
     pretend_venv(checkout / ".venv")
     mine = checkout / ".venv" / "mine"
     mine.touch()
-    _environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
     state = json.loads((checkout / ".venv" / STATE).read_text(encoding="utf-8"))
     (checkout / ".venv" / STATE).write_text(json.dumps({"made_here": state["made_here"]}), encoding="utf-8")
-    _environment.ensure("requirements.txt", checkout)
+    environment.ensure("requirements.txt", checkout)
     assert installed == ["requirements.txt"] * 2
     assert mine.exists()
 
@@ -148,14 +149,14 @@ def test_a_folder_that_is_no_environment_is_named_and_kept(checkout: Path, insta
     mine.parent.mkdir()
     mine.touch()
     with pytest.raises(UserError, match=r"\.venv is there, but is no environment"):
-        _environment.ensure("requirements.txt", checkout)
+        environment.ensure("requirements.txt", checkout)
     assert mine.exists() and not installed
 
 
 def test_the_users_environment_of_another_python_is_named(checkout: Path, installed: list[str]) -> None:
     pretend_venv(checkout / ".venv", "3.8.1")
     with pytest.raises(UserError, match="remove or rename"):
-        _environment.ensure("requirements.txt", checkout)
+        environment.ensure("requirements.txt", checkout)
     assert not installed
 
 
@@ -165,28 +166,28 @@ def test_a_python_without_ensurepip_is_told_what_to_install(
     def find_spec(name: str) -> object | None:
         return None if name == "ensurepip" else object()
 
-    monkeypatch.setattr(_environment.importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(environment.importlib.util, "find_spec", find_spec)
     with pytest.raises(UserError, match=r"ensurepip.*apt install python3\.\d+-venv"):
-        _environment.ensure("requirements.txt", checkout)
+        environment.ensure("requirements.txt", checkout)
 
 
 @pytest.mark.parametrize("version", [(20, 0), (24, 2), (25, 2)])
 def test_old_pip_gets_the_constraint_by_variable_safe_for_spaces(version: tuple[int, int], tmp_path: Path) -> None:
-    arguments, variables = _pip.constraint_for(version, tmp_path / "a b" / "c.txt")
+    arguments, variables = pip.constraint_for(version, tmp_path / "a b" / "c.txt")
     assert arguments == []
     assert variables["PIP_CONSTRAINT"].split()[-1].endswith("/a%20b/c.txt")
 
 
 def test_old_pip_keeps_the_users_own_constraint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONSTRAINT", "mine.txt")
-    _, variables = _pip.constraint_for((23, 0), tmp_path / "c.txt")
+    _, variables = pip.constraint_for((23, 0), tmp_path / "c.txt")
     assert variables["PIP_CONSTRAINT"].split() == ["mine.txt", (tmp_path / "c.txt").as_uri()]
 
 
 @pytest.mark.parametrize("version", [(25, 3), (26, 0)])
 def test_new_pip_gets_the_constraint_as_argument(version: tuple[int, int], tmp_path: Path) -> None:
     path = tmp_path / "a b" / "c.txt"
-    assert _pip.constraint_for(version, path) == (["--build-constraint", str(path)], {})
+    assert pip.constraint_for(version, path) == (["--build-constraint", str(path)], {})
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_new_pip_gets_the_constraint_as_argument(version: tuple[int, int], tmp_p
     ],
 )
 def test_the_reason_of_a_failure_is_guessed(line: str, sentence: str) -> None:
-    assert sentence in _pip.explain_failure(line.splitlines())
+    assert sentence in pip.explain_failure(line.splitlines())
 
 
 def test_a_failing_pip_shows_its_last_lines_and_the_log(
@@ -217,28 +218,28 @@ def test_a_failing_pip_shows_its_last_lines_and_the_log(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     constraints = checkout / "build-constraints.txt"
     with pytest.raises(UserError, match=r"(?s)install\.log.*ERROR: it went wrong"):
-        _pip.install(checkout, venv, Path(sys.executable), "requirements.txt", constraints, verbose=False)
+        pip.install(checkout, venv, Path(sys.executable), "requirements.txt", constraints, verbose=False)
     assert "Collecting torch" in (venv / "install.log").read_text(encoding="utf-8")
     assert "0:00  Collecting torch" in capsys.readouterr().out
 
 
 def test_other_packages_on_pythonpath_are_hidden_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    assert "PYTHONPATH" not in _pip.clean_environment()
+    assert "PYTHONPATH" not in pip.clean_environment()
 
 
 def test_exit_codes_are_passed_on(tmp_path: Path) -> None:
-    assert _environment.run(Path(sys.executable), ["-I", "-c", "raise SystemExit(7)"], tmp_path) == 7
+    assert environment.run(Path(sys.executable), ["-I", "-c", "raise SystemExit(7)"], tmp_path) == 7
 
 
 @pytest.mark.parametrize(("version", "word"), [((3, 9), "old"), ((2, 7), "old"), ((3, 14), "new"), ((4, 0), "new")])
 def test_unsupported_pythons_are_told(version: tuple[int, int], word: str) -> None:
-    assert f"too {word}" in (_python.wrong_python(version) or "")
+    assert f"too {word}" in (python.wrong_python(version) or "")
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 11), (3, 12), (3, 13)])
 def test_supported_pythons_pass(version: tuple[int, int]) -> None:
-    assert _python.wrong_python(version) is None
+    assert python.wrong_python(version) is None
 
 
 @pytest.mark.parametrize("script", ["demo.py", "run_tests.py"])
@@ -318,7 +319,7 @@ def test_every_check_runs_even_after_a_failure(
         ran.append(arguments[1])
         return 3 if arguments[1] == "mypy" else 0
 
-    monkeypatch.setattr(_environment, "run", run)
+    monkeypatch.setattr(environment, "run", run)
     assert not run_tests.run_checks(Path("python"), run_tests.checks(heavy=False, pytest_arguments=[]))
     assert ran == ["ruff", "ruff", "mypy", "pytest"]
     assert "FAILED (exit code 3)" in capsys.readouterr().out
@@ -331,7 +332,7 @@ def test_arguments_after_two_dashes_go_to_pytest(monkeypatch: pytest.MonkeyPatch
         seen.append(commands)
         return True
 
-    monkeypatch.setattr(_environment, "ensure", lambda *_, **__: Path("python"))
+    monkeypatch.setattr(environment, "ensure", lambda *_, **__: Path("python"))
     monkeypatch.setattr(run_tests, "run_checks", run_checks)
     assert run_tests.main(["--heavy", "--", "-k", "rain"]) == 0
     assert seen[0]["pytest"][-4:] == ["-m", "", "-k", "rain"]

@@ -15,11 +15,9 @@ from pathlib import Path
 import pytest
 
 from options import parse_test, parse_train
-from scripts import (
-    doctor,
-)
-from scripts._doctor_report import OK, PROBLEM, WARNING, Check, Finding, as_json, summary
-from scripts._doctor_runner import examine, run_checks
+from scripts import doctor
+from scripts._doctor.report import OK, PROBLEM, WARNING, Check, Finding, as_json, summary
+from scripts._doctor.runner import examine, run_checks
 from tests.doctor_findings import FINE, only
 from util.errors import UserError
 

@@ -11,11 +11,9 @@ import pytest
 from PIL import Image
 
 from options import parse_train
-from scripts import (
-    _doctor_dataset,
-)
-from scripts._doctor_report import OK, PROBLEM, WARNING, Finding
-from scripts._doctor_request import Request
+from scripts._doctor import dataset as doctor_dataset
+from scripts._doctor.report import OK, PROBLEM, WARNING, Finding
+from scripts._doctor.request import Request
 from tests.doctor_findings import of, only, statuses
 from util.errors import UserError
 
@@ -29,15 +27,15 @@ def picture(path: Path, side: int = 40, *, seed: int = 0, value: int | None = No
 
 def look(root: Path, **chosen: Any) -> list[Finding]:
     """The findings on a dataset, with options as for a small training."""
-    survey = _doctor_dataset.survey_of(root)
+    survey = doctor_dataset.survey_of(root)
     values: dict[str, Any] = {"load_size": 36, "crop_size": 32, **chosen}
     flags = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     opt = parse_train(["--dataroot", str(root), *flags])
     return [
-        *_doctor_dataset.check_images(survey),
-        *_doctor_dataset.check_training(survey, opt),
-        *_doctor_dataset.check_pairs_of(survey, "test", opt.direction),
-        *_doctor_dataset.check_same_files(survey),
+        *doctor_dataset.check_images(survey),
+        *doctor_dataset.check_training(survey, opt),
+        *doctor_dataset.check_pairs_of(survey, "test", opt.direction),
+        *doctor_dataset.check_same_files(survey),
     ]
 
 
@@ -82,7 +80,7 @@ def test_images_beyond_the_time_are_said(tmp_path: Path) -> None:
     for index in range(count):
         picture(tmp_path / "trainA" / f"{index}.png", 8)
     ticks = iter([0.0, 1.0, 2.0])
-    finding = only(_doctor_dataset.check_images(_doctor_dataset.survey_of(tmp_path), 0.5, lambda: next(ticks)))
+    finding = only(doctor_dataset.check_images(doctor_dataset.survey_of(tmp_path), 0.5, lambda: next(ticks)))
     assert finding.found == f"a random {count - 1} of {count} decoded, the headers of all read"
 
 
@@ -139,9 +137,9 @@ def test_files_that_only_begin_alike_are_not_the_same(tmp_path: Path) -> None:
         path.parent.mkdir()
         Image.fromarray(pixels[::-1]).save(path)  # BMP begins with the lowest row, which is that of the difference
         Image.fromarray(pixels).save(path.with_name("y.bmp"))
-    survey = _doctor_dataset.survey_of(tmp_path)
+    survey = doctor_dataset.survey_of(tmp_path)
     assert {path.stat().st_size for path in survey.sizes} == {120054}
-    assert _doctor_dataset.same_files(survey.folders) == []
+    assert doctor_dataset.same_files(survey.folders) == []
 
 
 def test_a_folder_without_images_is_a_problem(dataset: Path) -> None:
@@ -155,12 +153,12 @@ def test_a_folder_without_images_is_a_problem(dataset: Path) -> None:
 def test_a_wrong_folder_gets_the_programs_own_words(dataset: Path, wrong: str) -> None:
     (dataset.parent / "empty").mkdir()
     with pytest.raises(UserError, match="--dataroot"):
-        _doctor_dataset.survey_of(dataset.parent / wrong if wrong != "data/trainA" else dataset / "trainA" / "absent")
+        doctor_dataset.survey_of(dataset.parent / wrong if wrong != "data/trainA" else dataset / "trainA" / "absent")
 
 
 def test_pictures_without_layout_are_counted(tmp_path: Path) -> None:
     picture(tmp_path / "x.png")
-    findings = list(_doctor_dataset.check_dataset(Request(str(tmp_path), None, str(tmp_path))))
+    findings = list(doctor_dataset.check_dataset(Request(str(tmp_path), None, str(tmp_path))))
     assert "--input) 1" in of(findings, "dataset").found
     assert of(findings, "training images").status == WARNING
     assert PROBLEM not in statuses(findings)
@@ -168,6 +166,6 @@ def test_pictures_without_layout_are_counted(tmp_path: Path) -> None:
 
 def test_one_broken_part_leaves_the_others(dataset: Path) -> None:
     picture(dataset / "testA" / "alone.png")
-    findings = list(_doctor_dataset.check_dataset(Request(str(dataset), None, str(dataset))))
+    findings = list(doctor_dataset.check_dataset(Request(str(dataset), None, str(dataset))))
     assert of(findings, "test pairs").status == PROBLEM
     assert of(findings, "same files").status == OK

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts import (
-    _doctor_storage,
-)
-from scripts._doctor_report import OK, PROBLEM, WARNING, Check
-from scripts._doctor_request import Request
-from scripts._doctor_runner import examine
+from scripts._doctor import storage
+from scripts._doctor.report import OK, PROBLEM, WARNING, Check
+from scripts._doctor.request import Request
+from scripts._doctor.runner import examine
 from tests.doctor_findings import only, room
 from util.errors import UserError
 
@@ -34,23 +32,23 @@ def no_space(folder: Path) -> float:
     ],
 )
 def test_disks(tmp_path: Path, free: float, rate: float, status: str, words: str) -> None:
-    finding = only(_doctor_storage.check_folder("--results_dir", tmp_path / "a" / "b", room(free), lambda folder: rate))
+    finding = only(storage.check_folder("--results_dir", tmp_path / "a" / "b", room(free), lambda folder: rate))
     assert finding.status == status and words in finding.found
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    finding = only(_doctor_storage.check_folder("--results_dir", tmp_path, room(1e12), no_space))
+    finding = only(storage.check_folder("--results_dir", tmp_path, room(1e12), no_space))
     assert finding.status == PROBLEM and "Read-only file system" in finding.found
 
 
 def test_a_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    finding = only(_doctor_storage.check_folder("--results_dir", tmp_path / "file" / "x"))
+    finding = only(storage.check_folder("--results_dir", tmp_path / "file" / "x"))
     assert finding.status == PROBLEM and "is a file" in finding.found
 
 
 def test_measuring_leaves_nothing(tmp_path: Path) -> None:
-    assert _doctor_storage.write_speed(tmp_path) > 0
+    assert storage.write_speed(tmp_path) > 0
     assert not list(tmp_path.iterdir())
 
 
@@ -72,21 +70,21 @@ def folder_of(run: Request) -> Path:
 
 
 def test_where_a_run_stands(run: Request) -> None:
-    finding = only(_doctor_storage.check_run(run))
+    finding = only(storage.check_run(run))
     assert finding.status == OK and "--model cut, goes on in epoch 7 after 1,200 images" in finding.found
 
 
 def test_a_run_that_cannot_go_on(run: Request) -> None:
     (folder_of(run) / "training_state.pth").unlink()
-    assert only(_doctor_storage.check_run(run)).status == WARNING
+    assert only(storage.check_run(run)).status == WARNING
 
 
 def test_a_damaged_training_state_and_a_missing_run(run: Request) -> None:
     state = folder_of(run) / "training_state.pth"
     state.write_bytes(state.read_bytes()[:100])
-    damaged = only(examine(Check("run", partial(_doctor_storage.check_run, run)), {}))
+    damaged = only(examine(Check("run", partial(storage.check_run, run)), {}))
     missing = Request(None, "rainn", run.checkpoints_dir)
-    absent = only(examine(Check("run", partial(_doctor_storage.check_run, missing)), {}))
+    absent = only(examine(Check("run", partial(storage.check_run, missing)), {}))
     assert damaged.status == absent.status == PROBLEM
     assert str(state) in damaged.found and "rain" in absent.found
 
@@ -95,7 +93,7 @@ def test_a_damaged_state_with_one_before_it(run: Request) -> None:
     state = folder_of(run) / "training_state.pth"
     state.rename(state.with_name("training_state.previous.pth"))
     state.write_bytes(b"half a state")
-    damaged, before = _doctor_storage.check_run(run)
+    damaged, before = storage.check_run(run)
     assert damaged.status == WARNING and str(state) in damaged.found
     assert before.status == OK and "epoch 7" in before.found
     assert state.read_bytes() == b"half a state"
@@ -103,15 +101,15 @@ def test_a_damaged_state_with_one_before_it(run: Request) -> None:
 
 def test_a_run_that_is_being_trained(run: Request) -> None:
     (folder_of(run) / "run.lock").touch()
-    assert "trains there now" in only(_doctor_storage.check_run(run)).found
+    assert "trains there now" in only(storage.check_run(run)).found
     os.utime(folder_of(run) / "run.lock", (1e9, 1e9))
-    assert "trains there now" not in only(_doctor_storage.check_run(run)).found
+    assert "trains there now" not in only(storage.check_run(run)).found
 
 
 def test_networks_are_loaded_and_damaged_ones_named(run: Request) -> None:
     (folder_of(run) / "5_net_G.pth").write_bytes(b"no network")
     (folder_of(run) / ".latest_net_G.pth.12ab.tmp").write_bytes(b"half")
-    damaged, loaded, unfinished = _doctor_storage.check_networks(run)
+    damaged, loaded, unfinished = storage.check_networks(run)
     assert damaged.status == PROBLEM and "5_net_G.pth" in damaged.found
     assert loaded.status == OK and loaded.found == "3 of 4 files load; checkpoints: 5, 10, best_psnr, latest"
     assert unfinished.status == WARNING and ".tmp" in unfinished.found
@@ -119,7 +117,7 @@ def test_networks_are_loaded_and_damaged_ones_named(run: Request) -> None:
 
 def test_networks_beyond_the_time_are_counted(run: Request) -> None:
     ticks = iter(range(0, 100, 10))
-    finding = only(_doctor_storage.check_networks(run, budget=15, clock=lambda: next(ticks)))
+    finding = only(storage.check_networks(run, budget=15, clock=lambda: next(ticks)))
     assert "2 of 4 files load, 2 older ones not looked at" in finding.found
 
 
@@ -137,4 +135,4 @@ def test_the_dataset_is_the_runs_unless_one_is_named(run: Request, dataset: Path
 def test_names_do_not_lead_out_of_the_folder(run: Request) -> None:
     out = Request(None, "../checkpoints/rain", run.checkpoints_dir)
     with pytest.raises(UserError, match="inside --checkpoints_dir"):
-        list(_doctor_storage.check_networks(out))
+        list(storage.check_networks(out))

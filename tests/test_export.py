@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from models.networks.resnet import ResnetGenerator
 from models.networks.unet import UnetGenerator
 from scripts import export
-from scripts._export_formats import FORMATS, check_packages, metadata_of
-from scripts._export_network import AnySize, mirrored, project_version, the_network
-from scripts._export_parity import SIZES, differences, pictures, require_parity
+from scripts._export.formats import FORMATS, check_packages, metadata_of
+from scripts._export.network import AnySize, mirrored, project_version, the_network
+from scripts._export.parity import SIZES, differences, pictures, require_parity
 from util.errors import EXIT_USER_ERROR, UserError
 from util.padding import pad_to_multiple
 

@@ -3,7 +3,7 @@
 Run as a file, it is the host of another project's checkout, whose packages are called like ours (``models``,
 ``data``, ``options``, ``util``) and must not be found here:
 
-    python scripts/_benchmark_guest.py CHECKOUT '{"batch_size": 1, "channels": 3, "crop_size": 256}' FLAGS...
+    python scripts/_benchmark/guest.py CHECKOUT '{"batch_size": 1, "channels": 3, "crop_size": 256}' FLAGS...
 
 It builds the model by the checkout's own options and factory and times its own ``optimize_parameters``, in the order of
 calls that the checkout's ``train.py`` has. Standard library and PyTorch only, nothing of ours.

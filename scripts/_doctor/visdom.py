@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scripts import _visdom_files
-from scripts._doctor_report import OK, WARNING, Finding
+from scripts._doctor.report import OK, WARNING, Finding
+from scripts._visdom import files
 from util.errors import UserError
 
 START = "python scripts/visdom_server.py"
@@ -35,11 +35,11 @@ def check_server(address: str, port: int) -> Iterator[Finding]:
 def check_page() -> Iterator[Finding]:
     """The files that the page needs and Visdom's package lacks."""
     try:
-        static = _visdom_files.static_folder()
+        static = files.static_folder()
     except UserError as error:  # it is not installed
         yield Finding(WARNING, "Visdom page", str(error))
         return
-    missing = _visdom_files.missing_files(static)
+    missing = files.missing_files(static)
     if missing:
         found = f"{len(missing)} of its files are missing in {static}, so it would stay blank"
         yield Finding(WARNING, "Visdom page", found, f"{START} --fetch_browser_files (npm, 25 MB, once)")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scripts._export_network import INPUT, OUTPUT, SMALLEST_SIDE, AnySize
+from scripts._export.network import INPUT, OUTPUT, SMALLEST_SIDE, AnySize
 from util.errors import UserError
 
 Derain = Callable[[Tensor], Tensor]

@@ -16,12 +16,13 @@ from typing import Any
 
 from util.errors import UserError
 
-SCRIPTS = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 _TOLD_LINES = 3  # of what a process said before it died
 
 
 class Guest:
-    """One process that does what it is told; see ``_benchmark_guest.py``.
+    """One process that does what it is told; see ``guest.py``.
 
     Raises:
         UserError: it cannot start or cannot do what it is told; the message has its own last words.
@@ -34,7 +35,7 @@ class Guest:
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
-            [sys.executable, str(SCRIPTS / script), *arguments],
+            [sys.executable, str(HERE / script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -115,7 +116,7 @@ class OurGuest(Guest):
     """A process with our own code in the role ``train``, ``infer`` or ``load``."""
 
     def __init__(self, name: str, role: str, flags: Sequence[str], *, threads: int | None) -> None:
-        super().__init__(name, "_benchmark_ours.py", [role, *flags], threads=threads, cwd=SCRIPTS.parent)
+        super().__init__(name, "ours.py", [role, *flags], threads=threads, cwd=ROOT)
 
 
 class OriginalGuest(Guest):
@@ -134,7 +135,7 @@ class OriginalGuest(Guest):
                 "CUT's or CycleGAN's repository."
             )
         arguments = [str(checkout.resolve()), json.dumps(shape), *flags]
-        super().__init__(name, "_benchmark_guest.py", arguments, threads=threads, cwd=checkout)
+        super().__init__(name, "guest.py", arguments, threads=threads, cwd=checkout)
 
 
 def all_of(guests: Sequence[Guest], stack: ExitStack) -> list[Guest]:

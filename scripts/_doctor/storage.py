@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts._doctor_report import OK, PROBLEM, WARNING, Finding
-from scripts._doctor_request import Request
+from scripts._doctor.report import OK, PROBLEM, WARNING, Finding
+from scripts._doctor.request import Request
 
 MEGABYTE, GIGABYTE = 10**6, 10**9
 LEAST, COMFORTABLE = GIGABYTE, 10 * GIGABYTE

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from scripts._ablation_runs import Run
+from scripts._ablation.runs import Run
 from util.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_TIME_LIMIT, UserError
 
 POLL_SECONDS = 0.2

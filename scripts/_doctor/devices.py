@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts._doctor_report import OK, PROBLEM, WARNING, Finding
+from scripts._doctor.report import OK, PROBLEM, WARNING, Finding
 
 if TYPE_CHECKING:
     import torch

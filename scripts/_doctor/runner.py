@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from scripts._doctor_report import PROBLEM, WARNING, Check, Finding
+from scripts._doctor.report import PROBLEM, WARNING, Check, Finding
 from util.errors import UserError
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}

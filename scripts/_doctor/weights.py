@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from scripts._doctor_report import OK, WARNING, Finding
-from scripts._doctor_request import Request
+from scripts._doctor.report import OK, WARNING, Finding
+from scripts._doctor.request import Request
 from util.errors import UserError
 
 SIDE = 64  # pixels of a test image; any size will do, the encoder resizes
@@ -32,7 +32,7 @@ def check_encoder(request: Request) -> Iterator[Finding]:
 def check_clip(model: str, pretrained: str) -> Finding:
     """CLIP's weights in the hub's cache or in a file; loaded, and used once.
 
-    To be called where the hub's client is told to stay offline (:mod:`scripts._doctor_runner`).
+    To be called where the hub's client is told to stay offline (:mod:`scripts._doctor.runner`).
     """
     from scripts.get_clip import embed, weights_file
 

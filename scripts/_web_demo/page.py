@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts._web_demo import Derained
+from scripts._web_demo.derain import Derained
 from util.errors import UserError
 from util.pictures import SUFFIXES, UnreadablePicture
 

@@ -20,12 +20,12 @@ from options import Options, parse_train, read_options
 from options.declared import options_of
 from options.program import OF_THE_CALL, TRAIN
 from options.train_options import DISPLAY_OPTIONS
-from scripts._ablation_grids import Grid, GridRow
+from scripts._ablation.grids import Grid, GridRow
 from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.errors import UserError
 from util.files import write_atomically
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = "ablation.json"
 SET_BY_THE_GRID = frozenset(
     {

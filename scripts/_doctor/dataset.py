@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scripts._doctor_report import OK, PROBLEM, WARNING, Check, Finding
-from scripts._doctor_request import Request
-from scripts._doctor_runner import examine
+from scripts._doctor.report import OK, PROBLEM, WARNING, Check, Finding
+from scripts._doctor.request import Request
+from scripts._doctor.runner import examine
 
 if TYPE_CHECKING:
     from data.reading import ImageFile, Size, UnreadableImage

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts._export_network import SMALLEST_SIDE
+from scripts._export.network import SMALLEST_SIDE
 from util.errors import UserError
 
 GREY_LEVELS = 127.5  # one unit in [-1, 1]

@@ -1,6 +1,6 @@
 """Our side of a benchmark, as a process of its own: a training, a translation, or a data loader.
 
-python scripts/_benchmark_ours.py train|infer|load FLAGS_OF_TRAIN...
+python scripts/_benchmark/ours.py train|infer|load FLAGS_OF_TRAIN...
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
 from data.creation import create_training_loader
 from models import Model, create_model
 from options import Options, parse_train
-from scripts._benchmark_guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
+from scripts._benchmark.guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
 from scripts._step_costs import BytesMoved, attach_encoder, without_encoder
 from train import untrained
 from util.engine.device import choose_device

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts._ablation_grids import PAPER_DATA, Grid, GridRow
-from scripts._ablation_runs import WITHOUT_INFLUENCE, Places, Run, grouped
+from scripts._ablation.grids import PAPER_DATA, Grid, GridRow
+from scripts._ablation.runs import WITHOUT_INFLUENCE, Places, Run, grouped
 from util.metrics import PROTOCOLS
 from util.tables import Column, Number, Row, Table
 

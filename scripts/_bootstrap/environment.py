@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts import _pip
-from scripts._python import NEWEST_PYTHON, OLDEST_PYTHON
+from scripts._bootstrap import pip
+from scripts._bootstrap.python import NEWEST_PYTHON, OLDEST_PYTHON
 from util.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = "build-constraints.txt"
 # pip wants room for the packages and, meanwhile, for what it downloads.
 NEEDED_BYTES = 10 * 10**9
@@ -46,7 +46,7 @@ def ensure(requirements: str, root: Path = ROOT, verbose: bool = False) -> Path:
         return python
     made_here = _prepare_venv(venv, state)
     try:
-        _pip.install(root, venv, python, requirements, root / CONSTRAINTS, verbose)
+        pip.install(root, venv, python, requirements, root / CONSTRAINTS, verbose)
     except UserError:
         # pip itself gave up and left what was there: the next run can go on. Only an interruption leaves halves.
         _write_state(venv, {"made_here": made_here, "installed": {}})
@@ -61,7 +61,7 @@ def run(python: Path, arguments: Sequence[str], root: Path = ROOT) -> int:
 
     After Ctrl-C, which the child receives too, the child may finish what it is writing; a second one ends it.
     """
-    process = subprocess.Popen([str(python), *arguments], cwd=root, env=_pip.clean_environment())
+    process = subprocess.Popen([str(python), *arguments], cwd=root, env=pip.clean_environment())
     try:
         return process.wait()
     except KeyboardInterrupt:

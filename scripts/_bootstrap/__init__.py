@@ -1,0 +1,1 @@
+"""The environment that run_tests.py and demo.py make; runs without any package."""

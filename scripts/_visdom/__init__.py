@@ -1,0 +1,1 @@
+"""Visdom's page without internet, for visdom_server.py."""
