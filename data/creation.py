@@ -21,6 +21,7 @@ from data.reading import MODES
 from data.test_dataset import TestDataset
 from data.transforms import TrainingTransform, WholeImageTransform
 from util.errors import UserError
+from util.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +31,20 @@ SMALLEST_PAIR = 11
 _GIGABYTE = 10**9
 
 
-def create_training_loader(opt: argparse.Namespace, device_type: str = "cpu") -> TrainingLoader:
+def create_training_loader(
+    opt: argparse.Namespace, device_type: str = "cpu", ranks: Ranks | None = None
+) -> TrainingLoader:
     """Find and check the training images of ``opt`` and make the loader for them.
 
-    ``device_type`` is where batches go: for ``cuda`` they are put into pinned memory.
+    ``device_type`` is where batches go: for ``cuda`` they are put into pinned memory. ``ranks`` are the processes that
+    share each batch out among themselves.
 
     Raises:
-        UserError: missing or empty folders, unreadable images, images that do not fit the flags.
+        UserError: missing or empty folders, unreadable images, images that do not fit the flags, a batch that cannot
+            be shared out evenly.
     """
+    ranks = ranks or Ranks()
+    ranks.check_batch_size(opt.batch_size)
     dataset_class = DATASETS.get(opt.dataset_mode)
     own: dict[str, Any] = {option.name: getattr(opt, option.name) for option in dataset_class.options}
     settings = DatasetSettings(
@@ -52,7 +59,7 @@ def create_training_loader(opt: argparse.Namespace, device_type: str = "cpu") ->
         max_dataset_size=_limit(opt.max_dataset_size),
         skip_bad=opt.skip_bad,
         batch_size=opt.batch_size,
-        cache_room=_cache_room(opt),
+        cache_room=_cache_room(opt, ranks.count_on_machine),
     )
     return TrainingLoader(
         dataset_class(settings, **own),
@@ -62,6 +69,7 @@ def create_training_loader(opt: argparse.Namespace, device_type: str = "cpu") ->
         # More workers than processors only get in each other's way; the batches do not depend on their number.
         num_threads=min(opt.num_threads, os.cpu_count() or 1),
         pin_memory=device_type == "cuda",
+        ranks=ranks,
     )
 
 
@@ -139,13 +147,14 @@ def _validation_units(opt: argparse.Namespace) -> list[Unit]:
         ) from error
 
 
-def _cache_room(opt: argparse.Namespace) -> CacheRoom | None:
-    """Room for decoded images, or None if they are not to be kept."""
+def _cache_room(opt: argparse.Namespace, processes: int) -> CacheRoom | None:
+    """Room for decoded images in each of a machine's ``processes``, or None if they are not to be kept."""
     if opt.cache == "none":
         return None
     if opt.cache == "ram" and opt.cache_dir:
         raise UserError(f"--cache_dir {opt.cache_dir} is for --cache disk; add that, or leave the folder out.")
     budget = default_budget() if opt.cache_gb is None else int(opt.cache_gb * _GIGABYTE)
+    budget //= processes
     if opt.cache == "ram":
         return CacheRoom(budget)
     return CacheRoom(budget, Path(opt.cache_dir or tempfile.gettempdir()).expanduser())

@@ -19,6 +19,7 @@ from data.transforms import TrainingTransform
 from data.workers import WorkerSignals
 from util.errors import UserError
 from util.option import Option
+from util.ranks import SHARE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +163,15 @@ class TrainingLoader:
         shuffle: bool = True,
         num_threads: int = 0,
         pin_memory: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
-        """``num_threads`` worker processes live as long as the loader; 0 loads in the main process."""
+        """``num_threads`` worker processes live as long as the loader; 0 loads in the main process.
+
+        ``ranks`` says which part of each batch is this process's; ``batch_size`` is that of all of them together.
+        """
         self.dataset = dataset
         self._signals = WorkerSignals()
-        self._batches = EpochBatches(len(dataset), batch_size=batch_size, seed=seed, shuffle=shuffle)
+        self._batches = EpochBatches(len(dataset), batch_size=batch_size, seed=seed, shuffle=shuffle, ranks=ranks)
         self._loader: DataLoader[Any] = DataLoader(
             _Guarded(dataset),
             batch_sampler=self._batches,
@@ -185,7 +190,7 @@ class TrainingLoader:
 
     @property
     def batch_size(self) -> int:
-        """Samples in every batch but perhaps the last of an epoch."""
+        """Samples in every batch, of all processes together, but perhaps the last of an epoch."""
         return self._batches.batch_size
 
     @property
@@ -199,7 +204,8 @@ class TrainingLoader:
         Loading starts with the call. One epoch at a time: the next call ends the iterator before it.
 
         Yields:
-            ``{"A": float32 [N, C, H, W] in [-1, 1], "A_paths": list[str], …}`` as the dataset defines it.
+            ``{"A": float32 [N, C, H, W] in [-1, 1], "A_paths": list[str], …}`` as the dataset defines it; with the
+            :class:`util.ranks.Share` of this process, where there are others.
 
         Raises:
             UserError: while iterating, for an image that cannot be read or used.
@@ -209,16 +215,18 @@ class TrainingLoader:
         self._batches.set_epoch(epoch, start_batch)
         with self._signals.starting():
             batches = iter(self._loader)
-        return self._unwrap(batches)
+        return self._unwrap(batches, start_batch)
 
-    def _unwrap(self, batches: Iterator[Batch | _Failure]) -> Iterator[Batch]:
-        for batch in _told_of_dead_workers(batches):
+    def _unwrap(self, batches: Iterator[Batch | _Failure], start_batch: int) -> Iterator[Batch]:
+        for number, batch in enumerate(_told_of_dead_workers(batches), start_batch):
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
             for note in batch.pop(PASSED_OVER):
                 if note not in self._logged:
                     self._logged.add(note)
                     logger.warning("%s", note)
+            if not self._batches.ranks.alone:
+                batch[SHARE] = self._batches.share(number)
             yield batch
 
 

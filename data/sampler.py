@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Sampler
 
+from util.ranks import Ranks, Share
+
 
 @dataclass(frozen=True)
 class SampleKey:
@@ -36,11 +38,21 @@ def epoch_order(count: int, *, seed: int, epoch: int, shuffle: bool = True) -> l
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
-    """Batches of keys for a :class:`torch.utils.data.DataLoader`; the last batch may be smaller."""
+    """Batches of keys for a :class:`torch.utils.data.DataLoader`; the last batch may be smaller.
 
-    def __init__(self, count: int, *, batch_size: int, seed: int, shuffle: bool = True) -> None:
-        """``count`` samples an epoch, shuffled anew in each epoch unless ``shuffle`` is off."""
+    Of several processes each gets its part of every batch. One whose part is empty, as of a small last batch, gets the
+    batch's first sample to stand in, so that all processes have equally many batches.
+    """
+
+    def __init__(
+        self, count: int, *, batch_size: int, seed: int, shuffle: bool = True, ranks: Ranks | None = None
+    ) -> None:
+        """``count`` samples an epoch, shuffled anew in each epoch unless ``shuffle`` is off.
+
+        ``batch_size`` is that of all ``ranks`` together.
+        """
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.ranks = ranks or Ranks()
         self.epoch, self.start_batch = 0, 0
 
     @property
@@ -52,6 +64,14 @@ class EpochBatches(Sampler[list[SampleKey]]):
         """Choose what the next iteration yields: ``epoch``, without its first ``start_batch`` batches."""
         self.epoch, self.start_batch = epoch, start_batch
 
+    def share(self, batch: int) -> Share:
+        """How much of the epoch's batch of this number (from 0) this process gets."""
+        return self.ranks.share(len(self._whole(batch)))
+
+    def _whole(self, batch: int) -> range:
+        """The positions that make up a batch."""
+        return range(batch * self.batch_size, min((batch + 1) * self.batch_size, self.count))
+
     def __len__(self) -> int:
         """Number of batches the next iteration yields."""
         return self.batches_per_epoch - self.start_batch
@@ -62,6 +82,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     def _batches(self, epoch: int, start_batch: int) -> Iterator[list[SampleKey]]:
         order = epoch_order(self.count, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
-        for start in range(start_batch * self.batch_size, self.count, self.batch_size):
-            positions = range(start, min(start + self.batch_size, self.count))
-            yield [SampleKey(order[position], self.seed, epoch, position) for position in positions]
+        for batch in range(start_batch, self.batches_per_epoch):
+            whole = self._whole(batch)
+            part = self.ranks.part(len(whole)) or range(1)
+            yield [SampleKey(order[position], self.seed, epoch, position) for position in (whole[n] for n in part)]

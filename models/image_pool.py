@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,10 +15,15 @@ class ImagePool:
     """Returns, for each new fake, either that fake or an earlier one that it then replaces.
 
     A pool of size 0 returns the fakes as they are. Draws come from torch's global generator.
+
+    Attributes:
+        gather: where several processes train, gives all their images for this process's, and which of them these
+            are; all processes then have the same pool, that of the whole batch. The engine sets it.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.gather: Callable[[Tensor], tuple[Tensor, slice]] | None = None
         self._images: list[Tensor] = []
 
     def query(self, fakes: Tensor) -> Tensor:
@@ -25,7 +31,9 @@ class ImagePool:
         fakes = fakes.detach()
         if self.size == 0:
             return fakes
-        return torch.stack([self._exchange(fake) for fake in fakes])
+        everybody, own = (fakes, slice(None)) if self.gather is None else self.gather(fakes)
+        exchanged = torch.stack([self._exchange(fake) for fake in everybody])[own]
+        return exchanged if len(exchanged) else fakes  # of a process that has no image of its own in this batch
 
     def _exchange(self, fake: Tensor) -> Tensor:
         if len(self._images) < self.size:

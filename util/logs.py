@@ -26,17 +26,21 @@ class _Sentence(logging.Formatter):
         return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
 
 
-def set_up_logging(*, verbose: bool = False) -> None:
+def set_up_logging(*, verbose: bool = False, only_errors: bool = False) -> None:
     """Log to standard error: our own messages from INFO (DEBUG if ``verbose``), other packages' from WARNING.
 
     Pillow's remarks about broken files are left out, because we say in one sentence what is wrong with a file.
+    ``only_errors`` is for a process beside another one that says the rest.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Sentence("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(logging.ERROR if only_errors else logging.WARNING)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if only_errors:
+        warnings.simplefilter("ignore")
+    level = logging.ERROR if only_errors else logging.DEBUG if verbose else logging.INFO
     for package in OURS:
-        logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+        logging.getLogger(package).setLevel(level)

@@ -22,10 +22,11 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 from data.creation import create_training_loader
 from models import Model, create_model
 from options import Options, parse_train
+from options.assembly import untrained
 from scripts._benchmark.guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
 from scripts._step_costs import BytesMoved, attach_encoder, without_encoder
-from train import untrained
 from util.engine.device import choose_device
+from util.engine.distributed import Team
 from util.engine.precision import autocast, set_precision
 from util.errors import entry_point
 
@@ -75,7 +76,7 @@ class Training:
         torch.manual_seed(opt.seed)
         self._model = build(opt)
         self._batch = random_batch((opt.batch_size, opt.input_nc, opt.crop_size, opt.crop_size))
-        self._stepper = untrained(opt, self._model, self._device).stepper
+        self._stepper = untrained(opt, self._model, Team(device=self._device)).stepper
         self._ceiling = Ceiling(self._stepper.precision, self._device)
         self._steps = 0
 

@@ -11,27 +11,51 @@ from torch import Tensor
 
 from util.errors import UserError
 from util.pixels import half_range
+from util.ranks import Ranks
 
 _IMAGE_DIMENSIONS = 4  # [N, C, H, W]
 
 
-def choose_device(gpu_ids: str) -> torch.device:
+def choose_device(gpu_ids: str, ranks: Ranks | None = None) -> torch.device:
     """``auto``: the first GPU if there is one, else the CPU; ``-1``: the CPU; ``0``, ``1``, …: that GPU.
+
+    Of several processes (``ranks``) each has the GPU of its own number on the machine; they cannot choose one.
 
     Raises:
         UserError: no such GPU, or several of them.
     """
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if ranks is not None and not ranks.alone:
+        return _device_of_rank(gpu_ids, ranks, available)
     if gpu_ids == "auto":
         return torch.device("cuda", 0) if available else torch.device("cpu")
     ids = [part.strip() for part in gpu_ids.split(",") if part.strip()]
     if ids == ["-1"]:
         return torch.device("cpu")
     if len(ids) != 1 or not ids[0].isdecimal():
-        raise UserError(f"--gpu_ids {gpu_ids}: give one GPU's number, -1 for the CPU, or auto.")
+        raise UserError(
+            f"--gpu_ids {gpu_ids}: give one GPU's number, -1 for the CPU, or auto; to train on several GPUs start "
+            "train.py with torchrun."
+        )
     if int(ids[0]) >= available:
         raise UserError(f"--gpu_ids {gpu_ids}: this machine has {available} usable GPUs; use -1 for the CPU, or auto.")
     return torch.device("cuda", int(ids[0]))
+
+
+def _device_of_rank(gpu_ids: str, ranks: Ranks, available: int) -> torch.device:
+    if gpu_ids == "-1" or (gpu_ids == "auto" and not available):
+        return torch.device("cpu")
+    if gpu_ids != "auto":
+        raise UserError(
+            f"--gpu_ids {gpu_ids}: torchrun gives each process a GPU of its own; use --gpu_ids auto, and "
+            "CUDA_VISIBLE_DEVICES to choose among them, or -1 for the CPU."
+        )
+    if ranks.count_on_machine > available:
+        raise UserError(
+            f"torchrun has started {ranks.count_on_machine} processes, but this machine has {available} usable GPUs; "
+            f"start as many processes as GPUs, or use --gpu_ids -1 for the CPU."
+        )
+    return torch.device("cuda", ranks.rank_on_machine)
 
 
 def to_device(

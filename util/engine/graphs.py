@@ -26,7 +26,13 @@ T = TypeVar("T")
 
 
 def obstacle(
-    device: torch.device, *, precision: str, accumulate: int, skip_non_finite: bool, host_decides: str | None
+    device: torch.device,
+    *,
+    precision: str,
+    accumulate: int,
+    skip_non_finite: bool,
+    host_decides: str | None,
+    processes: int = 1,
 ) -> str | None:
     """Why steps cannot be recorded; None if they can.
 
@@ -35,6 +41,8 @@ def obstacle(
     """
     if device.type != "cuda":
         return "CUDA graphs need an NVIDIA GPU"
+    if processes > 1:
+        return "the exchange between several processes is not recorded"
     if precision == "fp16":
         return "--precision fp16 decides after every step whether its update counts; use bf16"
     if accumulate > 1:

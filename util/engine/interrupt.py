@@ -1,4 +1,7 @@
-"""What asks a training to stop: Ctrl-C, SIGTERM, and a limit of time. The current step is finished first."""
+"""What asks a training to stop: Ctrl-C, SIGTERM, and a limit of time. The current step is finished first.
+
+Where several processes train, they stop after the same step, whichever of them was asked.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from util.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT, Terminated
+from util.engine.distributed import LostProcess, Team
+from util.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, Terminated
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +22,9 @@ SECONDS_PER_HOUR = 3600
 _BASE_OF_SIGNALS = 128  # exit codes, as shells count
 _SPARE_SHARE = 0.02  # of the limit, for what nobody measures, such as closing files and ending
 _SPARE_SECONDS = 60.0  # at most
+_DONE, _LEFT_OFF, _WORKING = range(3)  # what the leader says of what it does alone
+
+T = TypeVar("T")
 
 
 class Deadline:
@@ -45,28 +53,96 @@ class Interrupt:
     """Context in which the first Ctrl-C or SIGTERM only sets ``requested``; the second one interrupts at once.
 
     A ``deadline`` sets it too. Outside the main thread, where Python takes no signals, only that counts.
+
+    In a ``team`` of several processes what one of them was asked for becomes ``requested`` in all of them at the same
+    call of :meth:`together` or :meth:`leader_does`. There a signal that comes again says nothing new: torchrun and
+    batch systems often send it to a process as well as to its parent, and torchrun ends by force who takes too long.
     """
 
-    def __init__(self, deadline: Deadline | None = None) -> None:
-        self._deadline = deadline
+    def __init__(self, deadline: Deadline | None = None, team: Team | None = None) -> None:
+        self._deadline, self._team = deadline, team or Team()
         self._signal: signal.Signals | None = None
         self._is_late = False
+        self._agreed = 0
         self._previous: dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:
         """Whether to stop."""
-        if self._signal is None and not self._is_late and self._deadline is not None and self._deadline.reached:
-            self._is_late = True
-            logger.info("--time_limit is almost over: saving")
-        return self._signal is not None or self._is_late
+        return bool(self._wish() if self._team.alone else self._agreed)
 
     @property
     def exit_code(self) -> int:
-        """What the process returns because of it: 130 for Ctrl-C, 143 for SIGTERM, 75 for the limit of time."""
+        """What the process returns because of it: 130 for Ctrl-C, 143 for SIGTERM, 75 for the limit of time.
+
+        2 where another process cannot go on.
+        """
+        return (self._wish() if self._team.alone else self._agreed) or EXIT_INTERRUPTED
+
+    def _wish(self) -> int:
+        """The exit code that this process was asked for; 0 if it was not."""
         if self._signal is not None:
             return _BASE_OF_SIGNALS + self._signal
-        return EXIT_TIME_LIMIT if self._is_late else EXIT_INTERRUPTED
+        if not self._is_late and self._deadline is not None and self._deadline.reached:
+            self._is_late = True
+            logger.info("--time_limit is almost over: saving")
+        return EXIT_TIME_LIMIT if self._is_late else 0
+
+    def together(self, batches: Iterator[T]) -> Iterator[T]:
+        """The batches; each once every process has its own, and none any more once all are to stop.
+
+        A process that cannot read its batch is waited for no longer, as it says so: the others stop and save as well.
+        """
+        if self._team.alone:
+            yield from batches
+            return
+        while True:
+            try:
+                batch = next(batches, None)
+            except Exception:
+                self._exchange(EXIT_USER_ERROR)
+                self._team.failed = True
+                raise
+            self._exchange(self._wish())
+            if batch is None or self._agreed:
+                return
+            yield batch
+
+    def leader_does(self, work: Callable[[Callable[[], bool]], bool]) -> bool:
+        """What only the leader does, such as validating, and what it gives back, in all processes.
+
+        ``work`` gets a function to be called now and then, which says whether to stop; the others wait for as long as
+        it is called. It gives back False if it has left off.
+        """
+        if self._team.alone:
+            return work(lambda: self.requested)
+        if not self._team.leads:
+            while (status := self._exchange(self._wish(), _DONE)) == _WORKING:
+                pass
+            return status == _DONE
+
+        def stop() -> bool:
+            self._exchange(self._wish(), _WORKING)
+            return self.requested
+
+        try:
+            done = work(stop)
+        except LostProcess:
+            raise
+        except Exception:
+            self._exchange(EXIT_USER_ERROR, _LEFT_OFF)
+            self._team.failed = True
+            raise
+        self._exchange(self._wish(), _DONE if done else _LEFT_OFF)
+        return done
+
+    def _exchange(self, wish: int, status: int = _DONE) -> int:
+        """Tell the other processes, and hear: what is agreed is the largest exit code that anybody has."""
+        agreed, status = self._team.largest(wish, status)
+        if agreed == EXIT_USER_ERROR and not (wish or self._agreed):
+            logger.warning("another process cannot go on, as it says itself: saving")
+        self._agreed = max(self._agreed, agreed)
+        return status
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -82,6 +158,11 @@ class Interrupt:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if not self._team.alone:
+            if self._signal is None:
+                logger.info("%s: finishing this step and saving", signal.Signals(number).name)
+            self._signal = self._signal or signal.Signals(number)
+            return
         if self._signal is not None:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         self._signal = signal.Signals(number)

@@ -7,7 +7,7 @@ import logging
 import re
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from util.engine.checkpoint import Describe, load_file, load_nets, net_file, repair_nets, save_atomically, save_nets
 from util.engine.lock import RunLock
@@ -27,6 +27,31 @@ LATEST = "latest"
 KEEP_ALL = 0
 _TABLES = (CSV_NAME, METRICS_NAME, LOG_NAME)
 _NUMBERED = re.compile(r"(iter_)?(\d+)_net_.+\.pth")
+
+
+class Keeper(Protocol):
+    """What a training needs to keep its state; see :class:`RunFolder`."""
+
+    def remember_options(self) -> None: ...
+    def save(self, tag: str, state: TrainingState) -> None: ...
+    def save_state(self, state: TrainingState) -> None: ...
+    def save_best(self, state: TrainingState) -> None: ...
+
+
+class NoFolder:
+    """What a process has instead that trains beside another one: that one keeps everything."""
+
+    def remember_options(self) -> None:
+        """Nothing."""
+
+    def save(self, tag: str, state: TrainingState) -> None:
+        """Nothing."""
+
+    def save_state(self, state: TrainingState) -> None:
+        """Nothing."""
+
+    def save_best(self, state: TrainingState) -> None:
+        """Nothing."""
 
 
 class RunFolder:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from util.engine.compiling import OFF, Compilation
 from util.engine.device import to_device
+from util.engine.distributed import Team
 from util.engine.ema import AveragedNets
 from util.engine.graphs import Recorder
-from util.engine.nonfinite import veto
-from util.engine.pieces import Piece, networks_behind, split_batch, weighted_sum
-from util.engine.precision import autocast, loss_scaler
+from util.engine.precision import loss_scaler
 from util.engine.trainable import PhaseLike, Trainable
+from util.engine.updates import Updates
 from util.errors import UserError
 
 _SEED_STRIDE = 1_000_003  # keeps the steps' seeds of different runs apart
@@ -65,11 +65,12 @@ class Stepper:
     networks to the device and into their memory format → averaged copies → one fused Adam per phase → compiled
     networks (with ``auto``, after a few steps) → a recorded step, if it is to be;
     per step: seed, inputs to the device (uint8 images scaled there), then for each phase: freeze the other networks;
-    for each piece of the batch: forward pass and losses under autocast, scaled backward; unscale, clip, veto, update;
-    then the loss scale and the averages.
+    for each piece of the batch: forward pass and losses under autocast, scaled backward, and with the last piece's the
+    mean over the team's processes; unscale, clip, veto, update; then the loss scale and the averages.
 
     Each step draws its random numbers from a seed made of ``seed`` and the number of images seen, so a
-    resumed run draws what the uninterrupted one would have drawn.
+    resumed run draws what the uninterrupted one would have drawn. It is the same in all processes: what is drawn once
+    for a batch, such as PatchNCE's locations, is what one process would have drawn.
     """
 
     def __init__(
@@ -83,9 +84,12 @@ class Stepper:
         seed: int,
         settings: StepSettings | None = None,
         skip_non_finite: bool = False,
+        team: Team | None = None,
     ) -> None:
-        """``skip_non_finite`` leaves out an update whose loss or gradient is not finite, without waiting for a GPU."""
-        self._skip_non_finite = skip_non_finite
+        """``skip_non_finite`` leaves out an update whose loss or gradient is not finite, without waiting for a GPU.
+
+        ``team`` are the processes that train together; all of them make their steppers at the same time.
+        """
         self.model, self.device, self.precision, self.seed = model, device, precision, seed
         self.settings = settings or StepSettings()
         self._betas = betas
@@ -99,22 +103,29 @@ class Stepper:
         self.optimizers = {phase.name: self._adam(phase, learning_rate) for phase in model.phases}
         self._scaler = loss_scaler(precision, device)
         self._compilation = Compilation(self.settings.compile, device)
+        self._on_device = Updates(
+            model,
+            self.optimizers,
+            self._scaler,
+            team or Team(),
+            device=device,
+            precision=precision,
+            accumulate=self.settings.accumulate,
+            clip_grad=self.settings.clip_grad,
+            skip_non_finite=skip_non_finite,
+        )
         self._recorded = Recorder(self._on_device)
-        self._behind_passes: frozenset[str] | None = None
 
     def _adam(self, phase: PhaseLike, learning_rate: float) -> torch.optim.Adam:
         """One fused kernel per update: on small networks the elementwise one costs as much as a convolution."""
         recorded = self.settings.cuda_graphs  # what is recorded reads the learning rate from memory
         return torch.optim.Adam(
-            self._parameters(phase),
+            [parameter for name in phase.trains for parameter in self.model.nets[name].parameters()],
             lr=torch.tensor(learning_rate, device=self.device) if recorded else learning_rate,
             betas=self._betas,
             fused=True,
             capturable=recorded,
         )
-
-    def _parameters(self, phase: PhaseLike) -> list[nn.Parameter]:
-        return [parameter for name in phase.trains for parameter in self.model.nets[name].parameters()]
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside networks and optimizers: the averages and float16's loss scale."""
@@ -221,65 +232,3 @@ class Stepper:
             self.averages.update(self.model.nets)
         visuals = self.model.visuals(passed) if want_visuals else {}
         return StepResult(losses, watched, {label: image.detach() for label, image in visuals.items()})
-
-    def _on_device(self, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Tensor, Any]:
-        """The part of a step that can be recorded: (losses by name, those watched, what the first piece passed)."""
-        pieces = split_batch(batch, self.settings.accumulate)
-        losses: dict[str, Tensor] = {}
-        watched = torch.zeros((), device=self.device)
-        for phase in self.model.phases:
-            terms = self._update(phase, pieces)
-            losses.update(terms)
-            if set(phase.trains) & set(self.model.inference_nets):
-                watched = watched + torch.stack(list(terms.values())).sum()
-        return losses, watched, pieces[0].passed
-
-    def _update(self, phase: PhaseLike, pieces: list[Piece]) -> dict[str, Tensor]:
-        """One update by the gradient of the whole batch, of which each piece contributes its share."""
-        optimizer = self.optimizers[phase.name]
-        optimizer.zero_grad(set_to_none=True)
-        terms: dict[str, Tensor] = {}
-        for piece in pieces:
-            self._pass(piece, phase, alone=len(pieces) == 1)
-            self._let_learn(phase.trains)
-            with autocast(self.precision, self.device):
-                of_piece = phase.losses(piece.passed)
-            if not of_piece:
-                raise UserError(f"every loss of phase {phase.name} has weight 0, which leaves nothing to train.")
-            loss = torch.stack(list(of_piece.values())).sum()
-            self._scaler.scale(loss if len(pieces) == 1 else loss * piece.share).backward()
-            terms = weighted_sum(terms, of_piece, piece.share)
-        self._descend(phase, optimizer, torch.stack(list(terms.values())).sum())
-        return terms
-
-    def _pass(self, piece: Piece, phase: PhaseLike, *, alone: bool) -> None:
-        """Make the piece's passes, if this phase needs them made.
-
-        A batch in one piece passes once, for all phases. Of several pieces only one at a time holds what its backward
-        pass needs: a phase that trains the networks behind the passes makes them with it, and another one uses the
-        passes that were made before, or makes them without. Passes are made from the same random numbers each time.
-        """
-        learns = alone or self._behind_passes is None or bool(self._behind_passes & set(phase.trains))
-        if piece.passed is not None and (alone or not learns):
-            return
-        self._let_learn(tuple(self.model.nets))
-        random_numbers = contextlib.nullcontext() if alone else piece.random_numbers(self.device)
-        with random_numbers, torch.set_grad_enabled(learns), autocast(self.precision, self.device):
-            piece.passed = self.model.forward(piece.batch)
-        if self._behind_passes is None and not alone:
-            self._behind_passes = networks_behind(piece.passed, self.model.nets)
-
-    def _descend(self, phase: PhaseLike, optimizer: torch.optim.Adam, loss: Tensor) -> None:
-        """Adam's update by the gradients that have come together."""
-        parameters = self._parameters(phase)
-        if self.settings.clip_grad:
-            self._scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, self.settings.clip_grad)
-        if self._skip_non_finite and not self._scaler.is_enabled():  # which does so itself
-            optimizer.found_inf = veto(loss, [parameter.grad for parameter in parameters])  # type: ignore[attr-defined]
-        self._scaler.step(optimizer)
-
-    def _let_learn(self, names: tuple[str, ...]) -> None:
-        """Only these networks' parameters take gradients; the others pass them on."""
-        for name, network in self.model.nets.items():
-            network.requires_grad_(name in names)

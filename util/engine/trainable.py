@@ -1,8 +1,8 @@
-"""What the engine needs of a model."""
+"""What the engine needs of a model, and of what feeds it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -33,3 +33,13 @@ class Trainable(Protocol):
     def forward(self, batch: Any) -> Any: ...
     def infer(self, source: Tensor) -> Tensor: ...
     def visuals(self, passed: Any) -> dict[str, Tensor]: ...
+
+
+class Loader(Protocol):
+    """Training batches; see ``data.loader.TrainingLoader``."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def images_per_epoch(self) -> int: ...
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Mapping[str, Any]]: ...

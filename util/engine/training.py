@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
+from util.engine.distributed import LostProcess, Team
 from util.engine.faults import explained
+from util.engine.frequencies import Frequencies, crossed
 from util.engine.interrupt import Deadline, Interrupt
 from util.engine.nonfinite import STOP, LossWatch, NotFinite, Step, check_weights
-from util.engine.run_folder import LATEST, RunFolder
+from util.engine.run_folder import LATEST, Keeper
 from util.engine.state import TrainingState
+from util.engine.trainable import Loader
 from util.engine.validation import Validation
 from util.files import CannotWrite
 from util.images import to_uint8
+from util.ranks import SHARE
 from util.trackers.audience import Audience
 from util.trackers.console import EpochBar
 from util.trackers.tracker import Progress
@@ -29,50 +32,32 @@ FINISHED = 0
 """What :meth:`Training.run` returns at the end; anything else is the exit code of what stopped it."""
 _PATHS = "_paths"  # ends the names of a batch's lists of files
 
-
-class Loader(Protocol):
-    """Training batches; see ``data.loader.TrainingLoader``."""
-
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def images_per_epoch(self) -> int: ...
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Mapping[str, Any]]: ...
-
-
-@dataclass(frozen=True)
-class Frequencies:
-    """How many images lie between two of each; epochs between two numbered checkpoints."""
-
-    print_freq: int
-    display_freq: int
-    update_html_freq: int
-    save_latest_freq: int
-    save_epoch_freq: int
-    save_by_iter: bool
-
-
-def crossed(before: int, after: int, every: int) -> bool:
-    """Whether a multiple of ``every`` lies in (before, after]: right for any batch size."""
-    return before // every != after // every
+Stop = Callable[[], bool]
+"""Whether the user wants to stop."""
 
 
 class Training:
-    """Runs epochs from a position to the schedule's end, reports to the audience and saves."""
+    """Runs epochs from a position to the schedule's end, reports to the audience and saves.
+
+    Where several processes train, all of them run this in step; only the leader's folder and audience keep anything,
+    and only the leader validates.
+    """
 
     def __init__(
         self,
         state: TrainingState,
         loader: Loader,
-        run_folder: RunFolder,
+        run_folder: Keeper,
         audience: Audience,
         every: Frequencies,
         validation: Validation | None = None,
         *,
         deadline: Deadline | None = None,
         on_nan: str = STOP,
+        team: Team | None = None,
     ) -> None:
         """``deadline`` is when to be over, ``on_nan`` one of ``util.engine.nonfinite.ON_NAN``."""
+        self._team = team or Team()
         self.state, self.loader, self.run_folder = state, loader, run_folder
         self.audience, self.every, self.validation = audience, every, validation
         self._seconds_per_image: float | None = None
@@ -89,7 +74,7 @@ class Training:
             UserError: something went wrong; what was trained is saved, unless it is broken or cannot be.
         """
         self.run_folder.remember_options()
-        with Interrupt(self._deadline) as interrupt:
+        with Interrupt(self._deadline, self._team) as interrupt:
             try:
                 return FINISHED if self._run(interrupt) else interrupt.exit_code
             except Exception as error:
@@ -116,8 +101,11 @@ class Training:
         return True
 
     def _rescue(self, error: Exception) -> None:
-        """Save what was trained before an error such as a missing file, if it is whole and can be saved."""
-        if not self._has_trained or self._is_amid_step or isinstance(error, (NotFinite, CannotWrite)):
+        """Save what was trained before an error such as a missing file, if it is whole and can be saved.
+
+        After a lost process it may not be: its GPU may have left the others' waiting in the middle of the last step.
+        """
+        if not self._has_trained or self._is_amid_step or isinstance(error, (NotFinite, CannotWrite, LostProcess)):
             return
         try:
             self._save(LATEST)
@@ -137,18 +125,21 @@ class Training:
             self.loader.images_per_epoch,
             start_image=position.images_in_epoch,
             seconds_per_image_hint=self._seconds_per_image,
+            terminal=None if self._team.leads else False,
         ) as bar:
-            for batch, data_seconds in _timed(batches):
+            for batch, data_seconds in _timed(interrupt.together(batches)):
                 self._step(batch, data_seconds, bar)
                 if interrupt.requested:
                     return
             if bar.images_per_second > 0:
                 self._seconds_per_image = 1 / bar.images_per_second
+        if interrupt.requested:
+            return
         schedule.end_epoch(self._watched.item() / position.images_in_epoch)
 
     def _step(self, batch: Mapping[str, Any], data_seconds: float, bar: EpochBar) -> None:
         position = self.state.position
-        images = len(batch["A"])
+        images = batch[SHARE].of if SHARE in batch else len(batch["A"])
         before, after = position.total_images, position.total_images + images
         is_last = self._is_last(images)
         live = crossed(before, after, self.every.display_freq) or is_last
@@ -217,13 +208,16 @@ class Training:
 
     def _begin(self, interrupt: Interrupt) -> bool:
         """What validation needs before training, and one that an interruption left out; False if interrupted."""
+        return interrupt.leader_does(self._begin_validation)
+
+    def _begin_validation(self, stop: Stop) -> bool:
         if self.validation is None:
             return True
-        if not self.validation.begin(lambda: interrupt.requested):
+        if not self.validation.begin(stop):
             return False
         if self.state.records.best_at(self.state.position.total_images):
             self.run_folder.save_best(self.state)
-        return self._validate(interrupt)
+        return self._make_validation(stop)
 
     @property
     def _validation_pending(self) -> bool:
@@ -234,10 +228,13 @@ class Training:
 
         The state from before it is saved already, so an interruption leaves nothing to save.
         """
+        return interrupt.leader_does(self._make_validation)
+
+    def _make_validation(self, stop: Stop) -> bool:
         if self.validation is None or not self.validation.pending:
             return True
         epoch = self.state.position.finished_epoch()
-        values = self.validation.measure(lambda: interrupt.requested)
+        values = self.validation.measure(stop)
         if values is None:
             return False
         self.audience.everyone.metrics(self._progress_after(epoch), values)

@@ -28,6 +28,11 @@ class Audience:
     page: TrackerGroup
 
 
+def nobody() -> Audience:
+    """For a process beside another one that reports."""
+    return Audience(TrackerGroup([]), live=TrackerGroup([]), page=TrackerGroup([]))
+
+
 def gather_audience(
     folder: Path,
     resumed_at: int | None,
