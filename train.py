@@ -15,7 +15,7 @@ from data.creation import create_validation_dataset
 from options import Options, parse_train, save_options
 from options.assembly import (
     audience_of,
-    check_restart,
+    check_several,
     flags_of_run,
     frequencies,
     resume,
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     set_up_logging(only_errors=not ranks.leads)
     with ranks.named_in_errors():
         opt = parse_train(argv)
-        check_restart(opt, ranks)
+        check_several(opt, ranks)
         deadline = Deadline(opt.time_limit * SECONDS_PER_HOUR) if opt.time_limit else None
         set_up_logging(verbose=opt.verbose, only_errors=not ranks.leads)
         device = choose_device(opt.gpu_ids, ranks)

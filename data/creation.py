@@ -40,11 +40,9 @@ def create_training_loader(
     share each batch out among themselves.
 
     Raises:
-        UserError: missing or empty folders, unreadable images, images that do not fit the flags, a batch that cannot
-            be shared out evenly.
+        UserError: missing or empty folders, unreadable images, images that do not fit the flags.
     """
     ranks = ranks or Ranks()
-    ranks.check_batch_size(opt.batch_size)
     dataset_class = DATASETS.get(opt.dataset_mode)
     own: dict[str, Any] = {option.name: getattr(opt, option.name) for option in dataset_class.options}
     settings = DatasetSettings(

@@ -33,6 +33,25 @@ from util.ranks import Ranks
 from util.trackers.audience import Audience, VisdomServer, gather_audience
 
 
+def check_several(opt: Options, ranks: Ranks) -> None:
+    """Raise :class:`UserError` for options that the processes of ``ranks`` cannot train with together.
+
+    Every process finds that out by itself, before it looks for the others.
+    """
+    if ranks.alone:
+        return
+    ranks.check_batch_size(opt.batch_size)
+    if opt.compile == AUTO:
+        raise UserError(
+            "--compile auto: each of several processes would decide by its own clock; use --compile networks or off."
+        )
+    if ranks.restarts and not opt.continue_train:
+        raise UserError(
+            "torchrun --max-restarts: a new training would begin again at zero; resume it with --continue_train, which "
+            "torchrun may start again."
+        )
+
+
 def training_parts(opt: Options, team: Team) -> tuple[TrainingLoader, Model, TrainingState]:
     """Batches, the model and its training at its beginning; in all processes of ``team`` at the same time.
 
@@ -50,10 +69,6 @@ def untrained(opt: Options, model: Model, team: Team) -> TrainingState:
     """The training of ``model`` at its beginning; see :func:`training_parts`."""
     device = team.device
     precision = set_precision(team.of_leader(set_precision(opt.precision, device)), device)
-    if opt.compile == AUTO and not team.alone:
-        raise UserError(
-            "--compile auto: each of several processes would decide by its own clock; use --compile networks or off."
-        )
     chosen = {field.name: getattr(opt, field.name) for field in dataclasses.fields(StepSettings)}
     against_graphs = obstacle(
         device,
@@ -96,15 +111,6 @@ def resume(opt: Options, run: RunFolder, state: TrainingState, team: Team) -> bo
         if not team.leads:
             state.load_state_dict(content, run.state_file, describe_state)
     return resumed
-
-
-def check_restart(opt: Options, ranks: Ranks) -> None:
-    """Raise :class:`UserError` where torchrun starts a new training again that has begun already."""
-    if ranks.restarts and not opt.continue_train:
-        raise UserError(
-            "torchrun --max-restarts: a new training would begin again at zero; resume it with --continue_train, which "
-            "torchrun may start again."
-        )
 
 
 def audience_of(opt: Options, run: RunFolder, state: TrainingState, model: Model, *, resumed: bool) -> Audience:

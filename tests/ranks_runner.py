@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,7 @@ def _live(flags: list[str], rank: int, count: int, port: int, log: Path, prepare
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1, encoding="utf-8")
     if count > 1:
         os.environ.update(variables(rank, count, port))
     torch.set_num_threads(1)
@@ -76,8 +78,6 @@ def _live(flags: list[str], rank: int, count: int, port: int, log: Path, prepare
             prepare(rank)
         code = train_program.main(flags)
     finally:
-        with contextlib.suppress(OSError):
-            os.fsync(output)
         os._exit(code)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -59,12 +60,25 @@ class Team:
     def wrap(self, module: nn.Module) -> nn.Module:
         """``module`` such that a backward pass through it leaves the mean of all processes' gradients.
 
-        Its weights become the leader's. Parameters that a pass does not use are allowed, as every model may have some.
-        Buffers stay each process's own: here these are blur filters, which are constant, and batch norm's statistics.
+        Its weights become the leader's. Every parameter must take part: :meth:`check_all_took_part`. Buffers stay each
+        process's own: here these are blur filters, which are constant, and batch norm's statistics.
+        """
+        return module if self.alone else DistributedDataParallel(module, broadcast_buffers=False)
+
+    def check_all_took_part(self, name: str, parameters: Iterable[nn.Parameter]) -> None:
+        """After a backward pass: make sure that DistributedDataParallel has waited for no gradient in vain.
+
+        Raises:
+            UserError: parameters of the phase ``name`` have none.
         """
         if self.alone:
-            return module
-        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+            return
+        idle = sum(parameter.grad is None for parameter in parameters)
+        if idle:
+            raise UserError(
+                f"the losses of phase {name} do not depend on {idle} parameters of the networks that it trains, which "
+                "several processes cannot do; train with one process, or leave what is unused out of the model."
+            )
 
     def without_exchange(self, wrapped: nn.Module) -> contextlib.AbstractContextManager[Any]:
         """In this context passes through what :meth:`wrap` gave only add to this process's own gradients."""
@@ -160,7 +174,7 @@ def team_of(ranks: Ranks, device: torch.device) -> Iterator[Team]:
     try:
         dist.init_process_group(_BACKENDS[device.type], timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the {ranks.count} processes do not find each other ({_first_line(error)}).") from error
+        raise UserError(f"the {ranks.count} processes do not find each other ({_reason(error)}).") from error
     try:
         with told_of_lost_processes():
             yield team
@@ -194,7 +208,7 @@ def told_of_lost_processes() -> Iterator[None]:
         if not _is_of_the_network(error):
             raise
         raise LostProcess(
-            f"another process of this training has ended or cannot be reached ({_first_line(error)}); see what it "
+            f"another process of this training has ended or cannot be reached ({_reason(error)}); see what it "
             "says, and go on from the last saved state with --continue_train."
         ) from error
 
@@ -205,6 +219,7 @@ def _is_of_the_network(error: RuntimeError) -> bool:
     return dist.is_initialized() and any(word in str(error).lower() for word in _OF_THE_NETWORK)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")
+def _reason(error: Exception) -> str:
+    """The first sentence of torch's message, without the place in its source code."""
+    lines = re.sub(r"^(\[[^\]]*\] )?", "", str(error).strip()).splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".")

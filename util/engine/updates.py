@@ -104,6 +104,7 @@ class Updates:
                 share = piece.share * self._team.ranks.count
                 self._scaler.scale(loss if share == 1 else loss * share).backward()
             terms = weighted_sum(terms, of_piece, piece.share)
+        self._team.check_all_took_part(phase.name, self._parameters(phase))
         terms = self._team.sum(terms)
         self._descend(phase, optimizer, torch.stack(list(terms.values())).sum())
         return terms
@@ -137,13 +138,16 @@ class Updates:
 
     def _descend(self, phase: PhaseLike, optimizer: torch.optim.Adam, loss: Tensor) -> None:
         """Adam's update by the gradients that have come together, and with them every process's the same."""
-        parameters = [parameter for name in phase.trains for parameter in self._model.nets[name].parameters()]
+        parameters = self._parameters(phase)
         if self._clip_grad:
             self._scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, self._clip_grad)
         if self._skip_non_finite and not self._scaler.is_enabled():  # which does so itself
             optimizer.found_inf = veto(loss, [parameter.grad for parameter in parameters])  # type: ignore[attr-defined]
         self._scaler.step(optimizer)
+
+    def _parameters(self, phase: PhaseLike) -> list[nn.Parameter]:
+        return [parameter for name in phase.trains for parameter in self._model.nets[name].parameters()]
 
     def _let_learn(self, names: tuple[str, ...]) -> None:
         """Only these networks' parameters take gradients; the others pass them on."""
