@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from data.loader import TrainingLoader
 from models import create_model
-from options import parse_train
+from options import assembly, parse_train
 from tests.conftest import small_model_flags, write_rain_dataset
 from tests.ranks_runner import Ranks, in_float64, training
+from util.engine import distributed
 from util.engine.run_folder import STATE_FILE, NoFolder
 from util.engine.stepper import Stepper
 from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, UserError
@@ -179,7 +182,6 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step_and_the_run_goes
 def test_the_limit_of_time_of_one_process_is_everybodys(tmp_path: Path, data: Path) -> None:
     def prepare(rank: int) -> None:
         if rank == 1:
-            sys.argv = sys.argv[:1]
             limits.append("--time_limit=0.000001")
 
     limits: list[str] = flags(data, tmp_path, "run", "cut")
@@ -259,3 +261,30 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, data: Path
     assert ranks.outputs[0].startswith("error: --batch_size 3 is what all 2 processes")
     assert ranks.outputs[1].startswith("error: rank 1: --batch_size 3")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_falls_silent_is_waited_for_no_longer_than_the_timeout(tmp_path: Path, data: Path) -> None:
+    def prepare(rank: int) -> None:
+        distributed.TIMEOUT = timedelta(seconds=1)
+        at_step(3, 1, send(signal.SIGSTOP))(rank)
+
+    with training(tmp_path / "log", flags(data, tmp_path, "run", "cut"), 2, prepare) as ranks:
+        ranks.processes[0].join(SECONDS_TO_NOTICE)
+        assert ranks.processes[0].exitcode == EXIT_USER_ERROR
+        assert ranks.outputs[0].splitlines()[-1].startswith("error: another process of this training")
+
+
+def test_parameters_without_a_gradient_are_told_as_nobody_would_wait_for_them(tmp_path: Path, data: Path) -> None:
+    def prepare(rank: int) -> None:
+        def with_an_idle_network(opt: Any, *, training: bool) -> Any:
+            model = create_model(opt, training=training)
+            model.nets["idle"] = nn.Linear(1, 1)
+            first, *others = model.phases
+            model.phases = (replace(first, trains=(*first.trains, "idle")), *others)
+            return model
+
+        assembly.create_model = with_an_idle_network  # type: ignore[assignment]
+
+    codes = (EXIT_USER_ERROR, EXIT_USER_ERROR)
+    ranks = train(tmp_path / "log", flags(data, tmp_path, "run", "cut"), 2, *codes, prepare=prepare)
+    assert "do not depend on 2 parameters of the networks" in ranks.outputs[0]
