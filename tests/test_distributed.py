@@ -35,6 +35,7 @@ EXACT = {
 }
 """Everything but losses that are no means over the images of a batch. Locations and pools draw at random."""
 SECONDS_TO_NOTICE = 20.0  # a few milliseconds, on a machine that has nothing else to do
+UNWANTED = ("Traceback", "Warning")
 Step = Callable[..., Any]
 
 
@@ -60,7 +61,7 @@ def train(
     with training(log, command, count, prepare) as ranks:
         found = ranks.codes()
         assert found == list(codes or [0] * count), ranks.outputs
-        assert not any("Traceback" in output for output in ranks.outputs), ranks.outputs
+        assert not any(word in output for output in ranks.outputs for word in UNWANTED), ranks.outputs
         return ranks
 
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -63,7 +64,11 @@ class Team:
         Its weights become the leader's. Every parameter must take part: :meth:`check_all_took_part`. Buffers stay each
         process's own: here these are blur filters, which are constant, and batch norm's statistics.
         """
-        return module if self.alone else DistributedDataParallel(module, broadcast_buffers=False)
+        if self.alone:
+            return module
+        with warnings.catch_warnings():  # newer versions have another name for the flag, which older ones do not know
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(module, broadcast_buffers=False)
 
     def check_all_took_part(self, name: str, parameters: Iterable[nn.Parameter]) -> None:
         """After a backward pass: make sure that DistributedDataParallel has waited for no gradient in vain.
