@@ -26,6 +26,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "datasets" / "
 EXAMPLE = ROOT / "docs" / "examples" / "simgan_model.py"
 
 FOREIGN_FLAGS = {"build-constraint", "version", "check", "logdir"}  # pip's, ruff's and tensorboard's
+FOREIGN_FLAGS |= {"nproc_per_node", "nnodes", "node_rank", "master_addr", "master_port", "max-restarts"}  # torchrun's
+FOREIGN_FLAGS |= {"shutdown-timeout"}
 OF_THE_EXAMPLE = {"simgan"}
 ABSENT, UNSET = "–", "not set"
 
@@ -87,11 +89,15 @@ def _table_cells() -> Iterator[Cell]:
 
 
 def _commands() -> Iterator[tuple[str, str]]:
-    """(document, command) for every ``python train.py …`` and ``python test.py …`` in a code block or in the text."""
+    """(document, command) for every ``python train.py …`` and ``python test.py …`` in a code block or in the text.
+
+    What torchrun starts counts as if python did.
+    """
     for document in DOCUMENTS:
         inline = re.findall(r"`(python (?:train|test)\.py [^`]+)`", document.read_text(encoding="utf-8"))
         lines = [line for block in _code_blocks(document) for line in block.replace("\\\n", " ").splitlines()]
-        for command in [*inline, *(line.strip() for line in lines)]:
+        lines = [re.sub(r"^torchrun .*?(?=train\.py )", "python ", line.strip()) for line in lines]
+        for command in [*inline, *lines]:
             if re.match(r"python (train|test)\.py ", command):
                 yield document.name, command
 
@@ -187,7 +193,7 @@ def _parse(program: str, arguments: list[str]) -> Options | None:
 def test_commands_are_found() -> None:
     """The test above would pass without any command."""
     documents = {document for document, _ in _commands()}
-    assert {"README.md", "CONTRIBUTING.md", "cclgan.md", "training.md"} <= documents
+    assert {"README.md", "CONTRIBUTING.md", "cclgan.md", "training.md", "distributed.md"} <= documents
 
 
 def test_excerpts_of_the_example_are_verbatim() -> None:
