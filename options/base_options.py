@@ -27,12 +27,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option("plugin", (), "your models or datasets: .py files or module names, with commas or repeated", name_list),
     Option("model", "cclgan", "the method", architecture=True),
     Option("epoch", "latest", "which checkpoint to load: latest, an epoch's number, or best_psnr, best_ssim, …", label),
-    Option(
-        "gpu_ids",
-        "auto",
-        "a GPU's number, -1 for the CPU, auto for GPU 0 if there is one; auto under torchrun",
-        device_ids,
-    ),
+    Option("gpu_ids", "auto", "a GPU's number, -1 for the CPU, auto: GPU 0 if there is one", device_ids),
     Option("precision", "fp32", "arithmetic; auto: bf16 where clearly faster, else fp32", choices=PRECISIONS),
     Option("seed", 0, "start of every random number: the same seed gives the same run", minimum=0, maximum=MAX_SEED),
     Option("verbose", False, "say more"),

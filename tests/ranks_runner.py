@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -101,3 +102,16 @@ def training(log: Path, flags: list[str], count: int, prepare: Callable[[int], N
         for process in ranks.processes:
             process.kill()
             process.join()
+
+
+def tensors(content: Any) -> list[torch.Tensor]:
+    if isinstance(content, torch.Tensor):
+        return [content.double()]
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def difference(one: Any, two: Any) -> float:
+    """The largest between two numbers of the same place; 0 only if all are equal."""
+    pairs = zip(tensors(one), tensors(two), strict=True)
+    return max(float((a - b).abs().max()) for a, b in pairs if a.numel())

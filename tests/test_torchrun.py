@@ -91,12 +91,15 @@ def go_on(folder: Path) -> None:
     assert images_saved(folder) == 7 * int(epochs) > before
 
 
-def test_sigterm_to_torchrun_saves_and_the_run_goes_on(tmp_path: Path, flags: list[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_saves_and_the_run_goes_on(
+    tmp_path: Path, flags: list[str], number: signal.Signals
+) -> None:
     with Launched(tmp_path, *flags) as launched:
         launched.wait_for("epoch 3/200")
-        launched.process.send_signal(signal.SIGTERM)
+        launched.process.send_signal(number)
         assert launched.process.wait(SECONDS_TO_END) != 0
-        assert "SIGTERM: finishing this step and saving" in launched.said
+        assert f"{number.name}: finishing this step and saving" in launched.said
         assert "stopped and saved; go on with" in launched.said
         assert len(re.findall(r"^epoch 1/200 done", launched.said, flags=re.MULTILINE)) == 1
     assert images_saved(tmp_path) >= 14

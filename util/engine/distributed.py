@@ -29,7 +29,7 @@ TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others: more than any save takes, and the end for one whose partner is gone without
 a word, such as a machine without power."""
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
-_OF_THE_NETWORK = ("gloo", "nccl", "connection", "broken pipe", "timed out")  # in messages of torch's RuntimeErrors
+_OF_THE_NETWORK = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")  # in RuntimeErrors of torch
 
 
 class LostProcess(UserError):
