@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import builtins
 import errno
-import io
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.disk_operations import operations
 from tests.test_engine import TwoPhases, make_stepper
 from util.engine.checkpoint import fits_checksum, load_file, net_file, save_atomically
 from util.engine.run_folder import PREVIOUS_STATE_FILE, STATE_FILE, RunFolder
@@ -24,7 +22,6 @@ from util.engine.state import TrainingState
 from util.errors import UserError
 
 TAG = "5"
-BUFFER = 2048  # bytes, so that even these small files are several writes
 CAN_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
@@ -36,51 +33,6 @@ def make_state(total_images: int) -> TrainingState:
     state = TrainingState(make_stepper(model), Schedule("linear", 0.1, 1, 1, 1))
     state.position.total_images = total_images
     return state
-
-
-class Raw(io.FileIO):
-    """A file of which every write is an operation, in the middle of which a disk is full or a process dies."""
-
-    def __init__(self, path: Path, mode: str, tick: Callable[[str], None]) -> None:
-        super().__init__(path, mode)
-        self._tick = tick
-
-    def write(self, data: Any) -> int:
-        begun = super().write(data[: len(data) // 2])
-        self._tick("write")
-        return begun + super().write(data[begun:])
-
-
-@contextmanager
-def operations(happen: Callable[[str, int], None]) -> Iterator[list[str]]:
-    """Call ``happen(name, number)`` before each operation that changes a disk; gives the list of them."""
-    done: list[str] = []
-
-    def tick(name: str) -> None:
-        done.append(name)
-        happen(name, len(done))
-
-    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            tick(name)
-            return function(*args, **kwargs)
-
-        return call
-
-    real_open = Path.open
-
-    def open_counted(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        if set(mode) & set("wax"):
-            tick("open")
-            raw = io.BufferedWriter(Raw(self, mode.replace("b", "").replace("t", ""), tick), BUFFER)
-            return raw if "b" in mode else io.TextIOWrapper(raw, encoding="utf-8")
-        return real_open(self, mode, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "open", open_counted)
-        for name in ("fsync", "replace", "link", "rename"):
-            patch.setattr(os, name, counted(name, getattr(os, name)))
-        yield done
 
 
 def save_first(folder: Path) -> RunFolder:

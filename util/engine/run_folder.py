@@ -192,7 +192,7 @@ class RunFolder:
     def save_best(self, state: TrainingState) -> None:
         """Keep the networks of this moment under the name of every metric that they are the best by, and the records.
 
-        To be called after :meth:`save_state`: a run that dies in between makes up for it by calling this again.
+        To be called after :meth:`save_state`: for a run that dies in between, :meth:`resume` makes up for it.
         """
         with state.stepper.as_tested():
             for metric in state.records.best_at(state.position.total_images):
@@ -259,9 +259,16 @@ class RunFolder:
         return content, self.state_file
 
     def _repair(self, state: TrainingState) -> None:
-        """Write the network files that a process died before writing, or in between."""
+        """Finish what a process died in after it had saved this state: all that :meth:`save` and :meth:`save_best` do.
+
+        The run may be finished, so that nothing comes later that would do it.
+        """
         tags = (*state.tags, *map(best_tag, state.records.best_at(state.position.total_images)))
         with state.stepper.as_tested():
             repaired = [name for tag in tags for name in repair_nets(state.stepper.model.nets, self.path, tag)]
         if repaired:
             logger.info("%s: written again as the training state has it: %s", self.path, ", ".join(repaired))
+        if state.records.last_epoch:
+            state.records.write(self.path)
+        for tag in state.tags:
+            self._remove_numbered_before(tag)

@@ -215,8 +215,6 @@ class Training:
             return True
         if not self.validation.begin(stop):
             return False
-        if self.state.records.best_at(self.state.position.total_images):
-            self.run_folder.save_best(self.state)
         return self._make_validation(stop)
 
     @property
