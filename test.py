@@ -24,6 +24,7 @@ from data.derain.run import derain
 from models import create_model
 from models.networks.describe import describe_state
 from options import Options, parse_test
+from options.room import check_room
 from util.engine.checkpoint import load_weights
 from util.engine.device import choose_device
 from util.engine.precision import set_precision
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_up_logging(verbose=opt.verbose)
     device = choose_device(opt.gpu_ids)
     precision = set_precision(opt.precision, device)
+    check_room(opt, device)
     model = create_model(opt, training=False)
     weights = weights_of(opt)
     load_weights(model.nets, weights, opt.epoch, describe_state)

@@ -15,8 +15,10 @@ from models.networks.describe import describe_state
 from options.checks import decided_by_host
 from options.facts import option_facts
 from options.namespace import Options
+from options.room import check_room
 from util.engine.compiling import AUTO
 from util.engine.distributed import Team
+from util.engine.faults import explained_building
 from util.engine.frequencies import Frequencies
 from util.engine.graphs import choose_graphs, obstacle
 from util.engine.nonfinite import SKIP
@@ -59,10 +61,12 @@ def training_parts(opt: Options, team: Team) -> tuple[TrainingLoader, Model, Tra
         UserError: options that contradict the data, the machine, the number of processes or each other.
     """
     loader = create_training_loader(opt, team.device.type, team.ranks)
+    check_room(opt, team.device, loader.images_per_epoch, processes=team.ranks.count)
     torch.manual_seed(opt.seed)
-    with team.one_first():  # which may have to fetch pretrained weights
-        model = create_model(opt, training=True)
-    return loader, model, untrained(opt, model, team)
+    with explained_building(team.device):
+        with team.one_first():  # which may have to fetch pretrained weights
+            model = create_model(opt, training=True)
+        return loader, model, untrained(opt, model, team)
 
 
 def untrained(opt: Options, model: Model, team: Team) -> TrainingState:

@@ -16,6 +16,7 @@ Groups = tuple[tuple[str, tuple[Option, ...]], ...]
 DIRECTIONS = ("AtoB", "BtoA")
 MAX_SEED = 2**31 - 1  # what every random generator accepts
 MAX_WORKERS = 1024
+MAX_LAYERS = 16  # halvings: more than the largest side has
 MAX_SIDE = 65535  # pixels, as in JPEG
 
 RUN_OPTIONS: tuple[Option, ...] = (
@@ -40,7 +41,7 @@ NETWORK_OPTIONS: tuple[Option, ...] = (
     Option("netD", "basic", "discriminator; basic is the 70x70 PatchGAN", choices=DISCRIMINATORS, architecture=True),
     Option("ngf", 64, "channels of the generator's first layer", architecture=True, minimum=1),
     Option("ndf", 64, "channels of the discriminator's first layer", architecture=True, minimum=1),
-    Option("n_layers_D", 3, "strided layers of --netD n_layers", architecture=True, minimum=1),
+    Option("n_layers_D", 3, "strided layers of --netD n_layers", architecture=True, minimum=1, maximum=MAX_LAYERS),
     Option("normG", "instance", "normalisation in the generator", choices=NORMS, architecture=True),
     Option("normD", "instance", "normalisation in the discriminator", choices=NORMS, architecture=True),
     Option("norm", None, "sets --normG and --normD together", choices=NORMS),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from options.base_options import Groups
 from options.values import shown
-from util.errors import UserError
+from util.command_line import CommandLine
 from util.option import Option
 
 REPEATABLE = frozenset({"plugin"})
@@ -22,13 +22,6 @@ class Flags(NamedTuple):
     texts: dict[str, str]
     rest: list[str]
     wants_help: bool
-
-
-class _FlagParser(argparse.ArgumentParser):
-    """An argument parser whose complaints are :class:`UserError`."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ')}; --help explains the flags.")
 
 
 def read_flags(options: Iterable[Option], arguments: Sequence[str]) -> Flags:
@@ -49,14 +42,14 @@ def print_help(program: str, groups: Groups, defaults: Mapping[str, Any]) -> Non
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
 
 
-def _parser(program: str, groups: Groups, defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+def _parser(program: str, groups: Groups, defaults: Mapping[str, Any] | None = None) -> CommandLine:
     takes_pictures = any(option.name == "input" for _, options in groups for option in options)
     source = "(--dataroot FOLDER | --input PICTURES)" if takes_pictures else "--dataroot FOLDER"
-    parser = _FlagParser(
+    parser = CommandLine(
+        formatter_class=argparse.HelpFormatter,
         prog=program,
         usage=f"{program} {source} --name NAME [--model MODEL] [options]",
         epilog="Another model's own options: --help --model MODEL.",
-        allow_abbrev=False,
         add_help=False,
     )
     parser.add_argument("-h", "--help", action="store_true", help="show this text and exit")

@@ -13,6 +13,9 @@ from util.option import Option, parse_bool
 from util.suggest import did_you_mean
 
 EXPECTED: Mapping[Any, str] = {int: "a whole number", float: "a number"}
+LARGEST = 2**31 - 1
+"""Of whole numbers: so that no product of a few of them, such as a size in memory, leaves 64 bits unnoticed."""
+
 PLAIN_TYPES = (str, int, float, datetime.date)
 
 
@@ -91,6 +94,8 @@ def _check_range(option: Option, value: Any, source: str) -> None:
             continue
         if not math.isfinite(number):
             raise UserError(f"{source}: {number} is not a finite number.")
+        if isinstance(number, int) and abs(number) > LARGEST:
+            raise UserError(f"{source}: {number} is too large; a whole number is at most {LARGEST}.")
         if option.minimum is not None and number < option.minimum:
             raise UserError(f"{source}: {number} is too small; it must be at least {option.minimum:g}.")
         if option.maximum is not None and number > option.maximum:

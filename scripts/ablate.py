@@ -14,7 +14,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
@@ -27,6 +26,7 @@ from scripts._ablation.grids import GRIDS, Grid
 from scripts._ablation.runner import Runner
 from scripts._ablation.runs import Places, Run, finished, plan
 from scripts._ablation.table import make_table
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.suggest import did_you_mean
 from util.tables import as_markdown, write_table
@@ -34,22 +34,13 @@ from util.tables import as_markdown, write_table
 EXIT_FAILED = 1
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are :class:`UserError`."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message.removeprefix('argument ')}; --help explains the flags.")
-
-
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and what stands behind ``--``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     split = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = _Parser(
+    parser = CommandLine(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s GRID --dataroot FOLDER [options] [-- flags of train.py]",
-        allow_abbrev=False,
     )
     parser.add_argument("grid", metavar="GRID", help=f"which table: {', '.join(GRIDS)}")
     parser.add_argument("--dataroot", required=True, help="folder of trainA, trainB and the pairs testA, testB")

@@ -30,6 +30,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 from scripts._benchmark.contest import OriginalGuest, OurGuest, Turns, all_of, take_turns
 from scripts._benchmark.modes import default_modes, flags_of_mode, original_flags, parse_size
 from scripts._benchmark.report import InferenceRow, LoadingRow, Report, StepRow, Timing, load_warning, machine
+from util.command_line import CommandLine
 from util.engine.device import choose_device
 from util.errors import UserError, entry_point
 
@@ -41,7 +42,7 @@ LOADED_EPOCHS = 3
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--models", default="cut,cycle_gan,cclgan", help="whose training steps to time")
     parser.add_argument("--modes", help="e.g. fp32,bf16,bf16+compile=networks; if not given: what the device has")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="of CUT's repository: its cut and cycle_gan")

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.files import real_path
 from util.pages.comparison import compare_runs, copy_images, link_images
@@ -30,7 +31,7 @@ DEFAULT_OUT = Path("results") / "comparison"
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="result folders, such as results/rain")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="of the page (%(default)s)")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what the runs are called, in their order")

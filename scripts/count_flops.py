@@ -7,7 +7,6 @@ embeds four images per domain.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from options import parse_train
 from scripts._step_costs import Cost, count
+from util.command_line import CommandLine
 from util.errors import entry_point
 
 GIGA = 1e9
@@ -36,7 +36,7 @@ def markdown(costs: Mapping[str, Cost]) -> str:
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, count, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument(
         "flags", nargs="*", metavar="-- flags", help="of CCLGAN's training, e.g. -- --lambda_identity 0"
     )

@@ -31,6 +31,7 @@ from scripts._bootstrap.python import require_supported_python
 require_supported_python()
 
 from scripts._bootstrap import environment
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
 OPTIONS = ROOT / "scripts" / "demo_options.yaml"
@@ -69,7 +70,7 @@ class Steps:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--epochs", type=int, help="train so many epochs, half of them with a falling learning rate")
     parser.add_argument("--name", default=DEFAULT_NAME, help="of the run in checkpoints/ and results/ (%(default)s)")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of rain and training (%(default)s)")

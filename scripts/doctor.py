@@ -32,6 +32,7 @@ from scripts._doctor import dataset, devices, environment, storage, visdom, weig
 from scripts._doctor.report import PROBLEM, Check, as_json, summary
 from scripts._doctor.request import Request
 from scripts._doctor.runner import run_checks
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
 EXIT_PROBLEM = 1
@@ -43,7 +44,7 @@ PATIENCE_FOR_DATA = 600.0  # a million headers on a slow disk
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; the defaults are those of train.py and test.py."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--dataroot", metavar="DIR", help="a dataset to look at (with --name: that of the run)")
     parser.add_argument("--name", metavar="RUN", help="a run to look at, in --checkpoints_dir")
     parser.add_argument("--checkpoints_dir", default="./checkpoints", metavar="DIR", help="(%(default)s)")

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.evaluation.comparison import Comparison, compare, equal_to_target, table_of, write_comparison
 from util.evaluation.folders import INPUT_LABEL, Folder, Results, find_results, labels_for, listed, read_folder
@@ -37,7 +38,7 @@ logger = logging.getLogger("evaluate")
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--results", type=Path, nargs="+", required=True, metavar="DIR", help="what to measure")
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="what to call them in the table (their names)")
     parser.add_argument("--gt", type=Path, metavar="DIR", help="ground truth (that of the first results of test.py)")

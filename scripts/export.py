@@ -9,7 +9,6 @@ Images of any size and number go in and come out, float32 in [-1, 1]. docs/expor
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import secrets
 import sys
@@ -26,6 +25,7 @@ from scripts._export.formats import FORMATS, check_packages
 from scripts._export.network import PRECISIONS, AnySize, describe, stride_of, the_network
 from scripts._export.parity import SIZES, Difference, differences, pictures, require_parity, table
 from scripts._trained import FLAGS_HELP, Trained, load_trained
+from util.command_line import CommandLine
 from util.engine.translator import Translator
 from util.errors import UserError, entry_point
 from util.files import cannot_write, real_path
@@ -87,11 +87,9 @@ def export(trained: Trained, path: Path, name: str, precision: str, opset: int |
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, export, report."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         description=__doc__,
         epilog=FLAGS_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--format", choices=FORMATS, help="not set: by the ending of --out, or onnx")
     parser.add_argument("--out", type=Path, help="the file; not set: beside the network's, with the format's ending")

@@ -8,7 +8,6 @@ The check loads the weights as a training would and embeds a test image. Without
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import shutil
 import sys
@@ -23,6 +22,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
     sys.path.insert(0, str(ROOT))
 
 from models.networks.semantic import create_semantic_encoder
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
 TEST_SIDE = 64  # pixels; any size will do, the encoder resizes
@@ -101,7 +101,7 @@ def sha256(path: Path) -> str:
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, download, check, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--clip_model", default="ViT-B-32", help="one of open_clip's models (%(default)s)")
     parser.add_argument("--clip_pretrained", default="openai", help="one of its tags, or a file (%(default)s)")
     parser.add_argument("--out", type=Path, help="copy the weights to this file")

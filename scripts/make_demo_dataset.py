@@ -8,7 +8,6 @@ from ``photos/test``, of which training shows nothing. File names start with the
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import shutil
@@ -28,6 +27,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
     sys.path.insert(0, str(ROOT))
 
 from data.rain import FloatImage, RainSettings, add_rain
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
 PHOTOS = ROOT / "datasets" / "photos"
@@ -176,7 +176,7 @@ def count_images(folder: Path) -> dict[str, int]:
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and write the dataset."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder to write (%(default)s)")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides the rain; at least 0 (%(default)s)")
     args = parser.parse_args(argv)

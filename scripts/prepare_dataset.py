@@ -25,6 +25,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.preparation import LAYOUTS, Prepared, Request, Share, prepare
 from data.preparation.layouts import FolderPairs, Layout, Rain800
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.suggest import did_you_mean
 
@@ -33,9 +34,9 @@ OWN_FLAGS = {"test": "folder-pairs", "rainy_suffix": "folder-pairs", "clean_suff
 """Flags that only one data set has."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("dataset", help=f"which data set the source is: {', '.join(LAYOUTS)}")
     parser.add_argument("--source", type=Path, nargs="+", required=True, help="archives, folders and list files")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, for --dataroot")

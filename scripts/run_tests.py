@@ -7,7 +7,6 @@ Arguments after -- go to pytest:  python scripts/run_tests.py -- -k rain -x
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from scripts._bootstrap.python import require_supported_python
 require_supported_python()
 
 from scripts._bootstrap import environment
+from util.command_line import CommandLine
 from util.errors import entry_point
 
 EXIT_FAILED = 1
@@ -61,9 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--" in arguments:
         split = arguments.index("--")
         arguments, pytest_arguments = arguments[:split], arguments[split + 1 :]
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s [-h] [--heavy] [--verbose] [-- pytest arguments]",
     )
     parser.add_argument("--heavy", action="store_true", help="also run the tests marked heavy, which take minutes")

@@ -27,6 +27,7 @@ from data.files import PHASES, find_images, require_images
 from data.rain.dataset import Inputs, check_output, fingerprint, write_dataset
 from data.rain.plan import Settings, check_headers, find_depths, make_plan
 from data.rain.presets import PRESETS
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.files import real_path
 
@@ -49,7 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         UserError: a number out of range, or flags that contradict each other.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument(
         "--clean", type=Path, required=True, help="folder of clean photographs, searched with its sub-folders"
     )

@@ -23,6 +23,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
     sys.path.insert(0, str(ROOT))
 
 from scripts._visdom import files
+from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
 LOCAL = "localhost"
@@ -32,7 +33,7 @@ HIGHEST_PORT = 65535
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="(%(default)s)")
     parser.add_argument(
         "--hostname",

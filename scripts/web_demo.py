@@ -9,7 +9,6 @@ anywhere, and what was uploaded is removed after an hour and when the demo ends.
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from data.derain.network import Network
 from scripts._trained import FLAGS_HELP, Trained, load_trained
 from scripts._web_demo.derain import derain_upload, forget_old
 from scripts._web_demo.page import LOOPBACK, build_page, import_gradio, serve
+from util.command_line import CommandLine
 from util.engine.device import choose_device
 from util.engine.precision import set_precision
 from util.engine.translator import Translator
@@ -64,11 +64,9 @@ def _end(number: int, frame: FrameType | None) -> None:
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, load the model, serve until interrupted."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         description=__doc__,
         epilog=f"{FLAGS_HELP}, --gpu_ids, --amp or --tile",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="the page's (%(default)s)")
     parser.add_argument("--host", default=LOOPBACK[0], help="0.0.0.0 lets other machines in (%(default)s)")

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from tests.browser import browser, usual_page, visit  # noqa: F401  (fixtures)
+from tests.hostile_world import world  # noqa: F401  (a fixture)
 
 TRAIN_SIZE = (40, 36)  # width, height
 TEST_SIZES = ((41, 37), (64, 48))

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from util.engine.translator import is_out_of_memory
 from util.errors import UserError
-
-_GIB = 1024**3
+from util.memory import GIB, whole_memory
 
 
 class OutOfMemory(UserError):
@@ -34,13 +33,33 @@ def explained(batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
         raise OutOfMemory(_out_of_memory(batch, device)) from error
 
 
+@contextmanager
+def explained_building(device: torch.device) -> Iterator[None]:
+    """Around making the networks; see :func:`explained`.
+
+    Raises:
+        OutOfMemory: instead of what torch raises.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"out of memory: the networks do not fit into that {_place(device)}; lower --ngf, --ndf or --netF_nc."
+        ) from error
+
+
 def _out_of_memory(batch: Mapping[str, Any], device: torch.device) -> str:
     images = [value for value in batch.values() if isinstance(value, Tensor)]
     of = f" with {images[0].shape[0]} images of {images[0].shape[-1]}×{images[0].shape[-2]}" if images else ""
-    where = "of the computer"
-    if device.type == "cuda":
-        where = f"of the GPU ({torch.cuda.get_device_properties(device).total_memory / _GIB:.0f} GiB)"
     return (
-        f"out of memory: a step{of} does not fit into that {where}; lower --batch_size, --crop_size or --ngf, or try "
-        "--precision bf16, and go on from the last saved state with --continue_train."
+        f"out of memory: a step{of} does not fit into that {_place(device)}; lower --batch_size, --crop_size or --ngf, "
+        "or try --precision bf16, and go on from the last saved state with --continue_train."
     )
+
+
+def _place(device: torch.device) -> str:
+    memory = whole_memory(device)
+    size = "" if memory is None else f" ({memory / GIB:.0f} GiB)"
+    return f"of {'the GPU' if device.type == 'cuda' else 'the computer'}{size}"

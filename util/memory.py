@@ -1,0 +1,39 @@
+"""How much memory there is, where somebody tells."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import torch
+
+GIB = 1024**3
+_CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def whole_memory(device: torch.device) -> int | None:
+    """Bytes that the device has in all, whoever uses them now; None where the system does not tell.
+
+    On a CPU the memory of the machine with what it may swap, or of this process's control group.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    told = [size for size in (_of_the_machine(), _of_the_group()) if size is not None]
+    return min(told, default=None)
+
+
+def _of_the_machine() -> int | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kibibytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+        return 1024 * (kibibytes["MemTotal"] + kibibytes["SwapTotal"])
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None
+
+
+def _of_the_group() -> int | None:
+    with contextlib.suppress(OSError, ValueError):  # no such group, or "max": no limit
+        return int(_CONTROL_GROUP.read_text(encoding="ascii"))
+    return None
