@@ -57,7 +57,8 @@ REAL = ("0", "0.0", "1", "0.5", "1.0", "1e-30", "1e-9", "3", "1e9", "1e38", "1e3
 SWITCH = ("true", "false")
 TEXTS = ("", " ", "-", "--", "---", "true", "False", "null", "none", "all", "[]", "{}", "é", "日本", "\u202e",
          "\udcff", "\n", "\x1b[31m", "%s", "%(prog)s", "{lr}", "{lr.__class__}", "{", "$HOME", "; touch x", "*",
-         "=", "a=b", ",", "a" * 300, "a" * 100_000, "con", "a:b", "latest", "(", "[a-", "http://[", "@file", "0.0.0.0")  # fmt: skip
+         "=", "a=b", ",", "a" * 300, "a" * 100_000, "con", "a:b", "latest", "(", "[a-", "http://[", "@file",
+         "0.0.0.0")  # fmt: skip
 PATHS = ("../file.txt", "../file.txt/x", "../nowhere", "../nowhere/deep", "..", "../..", "../empty", "../data/trainA",
          "../wrong.yaml", "../objects.yaml", "../list.yaml", "../broken.pth", "~nobody-of-that-name/x", "x" * 256,
          "../data/trainA/rainy_0.png", "./././.", "../loop")  # fmt: skip

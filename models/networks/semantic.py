@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.clip import load_clip
+from util.engine.checkpoint import load_file
 from util.errors import UserError
 from util.numerics import at_least_float32
 
@@ -100,9 +101,11 @@ def _vgg16(weights_file: str | None, resize: int | None) -> SemanticEncoder:
         if weights_file is None:
             weights = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         else:
-            weights = torch.load(Path(weights_file), map_location="cpu", weights_only=True)
+            weights = load_file(Path(weights_file))
         network = vgg16(weights=None)
         network.load_state_dict(weights)
+    except UserError as reason:
+        raise UserError(f"--semantic_weights {reason}") from reason
     except Exception as reason:  # network, file and key errors alike
         first_line = (str(reason).strip().splitlines() or [""])[0]
         raise UserError(

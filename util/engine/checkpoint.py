@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -116,7 +117,11 @@ def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
     """
     try:
         damaged = fits_checksum(path) is False
-        content = None if damaged else torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it wonders at strange files, which are refused in a sentence below
+            content = None if damaged else torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as reason:
+        raise UserError(f"{path} does not exist; check the path.") from reason
     except pickle.UnpicklingError as reason:
         raise UserError(
             f"{path} holds more than tensors or is damaged, so it is not loaded; use a plain state dict."
