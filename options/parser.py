@@ -89,6 +89,18 @@ class Request:
         texts = read_flags(by_name.values(), self.arguments).texts
         return spread_norm({name: convert(by_name[name], text, f"--{name}") for name, text in texts.items()})
 
+    def refuse_unconfirmed_plugins(self) -> None:
+        """Raise :class:`UserError` if the file names a plugin that the command line does not: plugins are code."""
+        option = _option(self.program, "plugin")
+        if option.name not in self.config.saved:
+            return
+        confirmed = self.on_line((option,)).get(option.name, ())
+        if unconfirmed := [plugin for plugin in self.config.value(option) if plugin not in confirmed]:
+            raise UserError(
+                f"'plugin' in {self.config.path}: {', '.join(unconfirmed)} would be run as code; if you trust it, say "
+                f"so with --plugin {','.join(unconfirmed)}, else remove the line."
+            )
+
     def refuse_unknown(self, options: Iterable[Option]) -> None:
         """Raise :class:`UserError` for the first flag, stray word or key of the file that is no option.
 
@@ -116,6 +128,7 @@ def _parse(program: Program, argv: Sequence[str] | None) -> Options:
     request = _read_request(program, arguments)
     given_early = request.explicit(early_options)
     early = {**{option.name: option.default for option in early_options}, **given_early}
+    request.refuse_unconfirmed_plugins()
     import_plugins(early["plugin"])
     if program.trains:
         going_on = early["continue_train"]

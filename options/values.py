@@ -94,12 +94,11 @@ def _check_range(option: Option, value: Any, source: str) -> None:
             continue
         if not math.isfinite(number):
             raise UserError(f"{source}: {number} is not a finite number.")
-        if isinstance(number, int) and abs(number) > LARGEST:
-            raise UserError(f"{source}: {number} is too large; a whole number is at most {LARGEST}.")
         if option.minimum is not None and number < option.minimum:
             raise UserError(f"{source}: {number} is too small; it must be at least {option.minimum:g}.")
-        if option.maximum is not None and number > option.maximum:
-            raise UserError(f"{source}: {number} is too large; it must be at most {option.maximum}.")
+        maximum = LARGEST if option.maximum is None and isinstance(number, int) else option.maximum
+        if maximum is not None and number > maximum:
+            raise UserError(f"{source}: {number} is too large; it must be at most {maximum}.")
         if option.above is not None and number <= option.above:
             raise UserError(f"{source}: {number} is too small; it must be above {option.above:g}.")
 

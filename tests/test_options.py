@@ -433,10 +433,24 @@ def test_a_plugin_file_registers_a_model(plugin_file: Path) -> None:
     assert (opt.density, opt.plugin) == (2.0, (str(plugin_file),))
 
 
-def test_a_plugin_may_be_a_module_and_named_in_the_config(plugin_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_may_be_a_module(plugin_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(plugin_file.parent)
-    Path("c.yaml").write_text("plugin: [mist_plugin]\nmodel: mist\n", encoding="utf-8")
-    assert train("--config", "c.yaml").density == 0.5
+    assert train("--plugin", "mist_plugin", "--model", "mist").density == 0.5
+
+
+def test_a_plugin_that_only_a_file_names_is_not_run(plugin_file: Path) -> None:
+    plugin_file.write_text("raise SystemExit('executed')", encoding="utf-8")
+    Path("c.yaml").write_text(f"plugin: ['{plugin_file}', other]\nmodel: mist\n", encoding="utf-8")
+    for confirmed, left in (((), f"{plugin_file},other"), (("--plugin", "other"), str(plugin_file))):
+        message = refusal("--config", "c.yaml", *confirmed)
+        assert message.startswith("'plugin' in c.yaml: ") and f"--plugin {left}, else" in message
+
+
+def test_a_plugin_that_a_file_names_and_the_user_confirms_is_run(plugin_file: Path) -> None:
+    Path("c.yaml").write_text(f"plugin: ['{plugin_file}']\nmodel: mist\n", encoding="utf-8")
+    assert train("--config", "c.yaml", "--plugin", str(plugin_file)).density == 0.5
+    Path("c.yaml").write_text("plugin: []\n", encoding="utf-8")
+    assert train("--config", "c.yaml").plugin == ()
 
 
 def test_plugins_add_up(plugin_file: Path) -> None:

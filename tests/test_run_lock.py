@@ -86,6 +86,17 @@ def test_a_file_that_says_nothing_is_removed_once_it_is_old(tmp_path: Path, cont
     RunLock(tmp_path).acquire()
 
 
+def test_a_file_that_says_nothing_is_removed_though_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_BEING_WRITTEN_SECONDS", 0.2)
+    (tmp_path / LOCK_FILE).touch()
+    tomorrow = time.time() + 86400
+    os.utime(tmp_path / LOCK_FILE, (tomorrow, tomorrow))
+    RunLock(tmp_path).acquire()
+    assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
+
+
 def test_signs_of_life_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "SIGN_OF_LIFE_SECONDS", 0.01)
     held = RunLock(tmp_path)

@@ -69,10 +69,10 @@ class RunLock:
         Raises:
             UserError: another process has it, or the file cannot be written.
         """
-        owner = Owner.this_process()
+        owner, patience = Owner.this_process(), time.monotonic() + _BEING_WRITTEN_SECONDS
         try:
             while not self._create(owner):
-                self._make_way()
+                self._make_way(patient=time.monotonic() < patience)
             found = _read(self.path)
         except OSError as error:
             raise cannot_write(self.path, error) from error
@@ -124,15 +124,17 @@ class RunLock:
             raise
         return True
 
-    def _make_way(self) -> None:
-        """Remove a file that was left over.
+    def _make_way(self, *, patient: bool) -> None:
+        """Remove a file that was left over; one that says nothing yet only if it is old, or the time for it is over.
+
+        The time is needed as well: a clock that was set back makes a file look as if it were from the future.
 
         Raises:
             UserError: its process lives.
         """
         found, silence = _read(self.path), _silence(self.path)
         if found is None:
-            if silence < _BEING_WRITTEN_SECONDS:
+            if patient and silence < _BEING_WRITTEN_SECONDS:
                 time.sleep(_RACE_SECONDS)
                 return
         elif found.machine == machine_of_this_process():
