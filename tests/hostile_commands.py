@@ -227,6 +227,7 @@ def without_effort() -> Iterator[None]:
     nothing: Callable[..., Any] = lambda *_, **__: None  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", offline)
+        patch.setattr("torch.compile", lambda function: function)
         patch.setattr("open_clip.create_model", refuse)
         patch.setattr("options.room.whole_memory", lambda device: MEMORY)
         patch.setattr(Interrupt, "requested", property(lambda self: True))

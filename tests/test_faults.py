@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,16 @@ def test_an_image_that_breaks_between_epochs(run: Run, monkeypatch: pytest.Monke
     assert run("--continue_train", "--no_html")[0] == 0
 
 
+def test_a_server_of_plots_that_dies_costs_no_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts, and is gone when the first plot arrives: nobody waits for it."""
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+        at_step(monkeypatch, 1, server.close)
+        flags = ("--display_id", "1", "--display_server", "http://localhost", "--display_port", str(port))
+        code, _ = run(*flags, "--display_freq", "1", "--no_html", epochs=1)
+    assert code == 0 and run.images_saved == 4
+
+
 def test_with_the_cache_a_broken_image_is_not_even_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     at_step(monkeypatch, 4, lambda: shutil.rmtree(run.dataset / "trainA"))
     assert run("--no_html", "--serial_batches")[0] == 0
@@ -175,6 +187,14 @@ def test_a_clock_that_jumps_moves_no_deadline(monkeypatch: pytest.MonkeyPatch) -
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 1e6)
     assert not deadline.reached
+
+
+def test_a_clock_that_runs_backwards_disturbs_no_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    backwards = itertools.count(time.time(), -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(backwards))
+    assert run("--time_limit", "1:00", "--save_latest_freq", "1", "--update_html_freq", "1", epochs=1)[0] == 0
+    assert run("--continue_train", "--time_limit", "1:00", epochs=2)[0] == 0
+    assert run.images_saved == 8
 
 
 @pytest.mark.parametrize(("text", "hours"), [("11:30", 11.5), ("0:06", 0.1), ("24", 24.0), ("0.5", 0.5)])

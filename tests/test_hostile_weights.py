@@ -67,7 +67,10 @@ def as_script(content: Any, path: Path) -> None:
 
 
 def as_pickle(protocol: int) -> Callable[[Any, Path], None]:
-    return lambda content, path: path.write_bytes(pickle.dumps(content, protocol)) and None
+    def write(content: Any, path: Path) -> None:
+        path.write_bytes(pickle.dumps(content, protocol))
+
+    return write
 
 
 FORMS: dict[str, Callable[[Any, Path], None]] = {
