@@ -42,13 +42,9 @@ def check_room(opt: Options, device: torch.device, images_per_epoch: int = 1) ->
         needs += _images(opt, images_per_epoch)
     for flags, size in needs:
         if size > memory:
-            amount = (
-                f"takes at least {size / GIB:,.0f} GiB of memory"
-                if size < _ENDLESS
-                else "takes more memory than there is"
-            )
+            amount = "more memory than can be counted" if size >= _ENDLESS else f"{size / GIB:,.0f} GiB of memory"
             where = "the GPU" if device.type == "cuda" else "this computer"
-            raise UserError(f"{flags}: takes {amount}, but {where} has {memory / GIB:.0f}; choose less.")
+            raise UserError(f"{flags}: takes at least {amount}, but {where} has {memory / GIB:.0f} GiB; choose less.")
 
 
 def _weights(opt: Options, training: bool) -> list[tuple[str, int]]:

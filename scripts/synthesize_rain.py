@@ -34,6 +34,9 @@ from util.files import real_path
 SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 SMALLEST_SIDE = 16
 
+MOST_PER_IMAGE = 1000
+"""Rainy images of one photograph: more would fill a disk and teach nothing."""
+
 
 def size(text: str) -> tuple[int, int]:
     """``512`` as (512, 0), ``640x480`` as (640, 480)."""
@@ -86,6 +89,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name, least in (("seed", 0), ("per_image", 1), ("workers", 1)):
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be {least} or more.")
+    if args.per_image > MOST_PER_IMAGE:
+        raise UserError(f"--per_image {args.per_image}: must be {MOST_PER_IMAGE} or less.")
     if args.depth_step is not None and not (args.depth and 0 < args.depth_step < math.inf):
         raise UserError(f"--depth_step {args.depth_step}: goes with --depth and is more than 0.")
     out, clean = real_path(args.out), real_path(args.clean)
