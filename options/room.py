@@ -25,10 +25,11 @@ _HEADS = ("netF_nc", "inter_nc")  # widths of projection heads, each with a laye
 _ENDLESS = 1 << 100
 
 
-def check_room(opt: Options, device: torch.device, images_per_epoch: int = 1) -> None:
+def check_room(opt: Options, device: torch.device, images_per_epoch: int = 1, *, processes: int = 1) -> None:
     """Compare the least that training or testing with ``opt`` needs with what ``device`` has in all.
 
-    ``images_per_epoch`` bounds a batch. Nothing is checked where the system does not tell how much there is.
+    ``images_per_epoch`` bounds a batch, which so many ``processes`` share. Nothing is checked where the system does not
+    tell how much there is.
 
     Raises:
         UserError: it cannot fit; the flag that takes most is named.
@@ -39,7 +40,7 @@ def check_room(opt: Options, device: torch.device, images_per_epoch: int = 1) ->
     training = "n_epochs" in vars(opt)
     needs = _weights(opt, training)
     if training:
-        needs += _images(opt, images_per_epoch)
+        needs += _images(opt, images_per_epoch, processes)
     for flags, size in needs:
         if size > memory:
             amount = "more memory than can be counted" if size >= _ENDLESS else f"{size / GIB:,.0f} GiB of memory"
@@ -68,11 +69,11 @@ def _size_of(make: Callable[[], nn.Module]) -> int:
         return _ENDLESS
 
 
-def _images(opt: Options, images_per_epoch: int) -> list[tuple[str, int]]:
+def _images(opt: Options, images_per_epoch: int, processes: int) -> list[tuple[str, int]]:
     """Bytes of a batch of both domains with what the generator's first layer keeps of it, and of one image resized."""
     found = []
     if "crop" in opt.preprocess:
-        batch = min(opt.batch_size, images_per_epoch)
+        batch = -(-min(opt.batch_size, images_per_epoch) // processes)
         at_once = -(-batch // opt.accumulate)
         pixels = opt.crop_size**2
         size = 2 * _BYTES * opt.input_nc * batch * pixels + _KEPT_PER_LAYER * _HALF * opt.ngf * at_once * pixels

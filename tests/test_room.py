@@ -71,6 +71,7 @@ def test_a_batch_is_no_larger_than_an_epoch(monkeypatch: pytest.MonkeyPatch) -> 
     check_room(opt, CPU, images_per_epoch=4)
     with pytest.raises(UserError, match="--batch_size 1000000000"):
         check_room(opt, CPU, images_per_epoch=10**7)
+    check_room(opt, CPU, images_per_epoch=10**7, processes=10**7)
 
 
 def test_memory_that_runs_out_while_networks_are_made_is_explained(
@@ -79,7 +80,7 @@ def test_memory_that_runs_out_while_networks_are_made_is_explained(
     def no_memory(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(train_program, "create_model", no_memory)
+    monkeypatch.setattr("options.assembly.create_model", no_memory)
     assert train_program.main(["--dataroot", str(dataset), *small_model_flags("cut")]) == 2
     assert "the networks do not fit" in sentence(capsys)
 
