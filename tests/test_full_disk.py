@@ -20,7 +20,7 @@ from util.engine.checkpoint import fits_checksum
 from util.errors import EXIT_USER_ERROR
 
 RUN = "run"
-EVERY = 31  # operations between two that fail, in the usual run
+EVERY = 45  # operations between two that fail, in the usual run
 ROOM = 2_000_000  # bytes of a real disk, which a few saves fill
 
 

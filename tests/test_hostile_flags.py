@@ -24,7 +24,7 @@ SECONDS = 60
 """After which a command counts as hanging."""
 
 ALL = commands()
-USUAL = {command.name: 60 if command.name.startswith(("train", "test")) else 16 for command in ALL}
+USUAL = {command.name: 40 if command.name.startswith(("train", "test")) else 16 for command in ALL}
 DIFFERENT = 0.6  # of them, at least; hypothesis now and then makes one again
 THOROUGH = 10  # times as many
 
