@@ -12,6 +12,8 @@ from models.networks.semantic import SEMANTIC_ENCODERS
 from util.errors import UserError
 from util.option import Option
 
+LARGEST_SEMANTIC_SIZE = 4096  # pixels; no encoder was trained above a quarter of it
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Eq. 11 with its two LCL terms and least squares, plus the identity term.
     "paper": {},
@@ -45,7 +47,7 @@ OPTIONS = (
     Option("inter_nc", 256, "width of inter-CCL's projection heads", minimum=1, architecture=True),
     Option("semantic_encoder", "clip", "φ of intra-CCL", choices=SEMANTIC_ENCODERS),
     Option("semantic_size", None, "side of φ's input in pixels, if not the one it was trained with", type=int,
-           minimum=32),
+           minimum=32, maximum=LARGEST_SEMANTIC_SIZE),
     Option("semantic_weights", None, "local weights file for --semantic_encoder vgg16", type=str),
     Option("clip_model", "ViT-B-32", "CLIP model, one of open_clip's names"),
     Option("clip_pretrained", "openai", "CLIP weights: one of open_clip's tags or a local file"),
