@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import small_model_flags, write_rain_dataset
+from tests.test_any_instant import differences
 from util.engine.records import BEST_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,22 +37,6 @@ def train_under_fire(folder: Path, name: str, flags: list[str], *, kills: int, s
     result = json.loads(done.stdout.splitlines()[-1])
     print(name, result)
     return result
-
-
-def differences(first: Any, second: Any, path: str = "") -> list[str]:
-    """Where two states differ in any bit."""
-    if isinstance(first, dict):
-        if first.keys() != second.keys():
-            return [f"{path}: other keys"]
-        return [found for key in first for found in differences(first[key], second[key], f"{path}.{key}")]
-    if isinstance(first, (list, tuple)):
-        if len(first) != len(second):
-            return [f"{path}: other length"]
-        return [
-            f for i, (a, b) in enumerate(zip(first, second, strict=True)) for f in differences(a, b, f"{path}[{i}]")
-        ]
-    same = torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
-    return [] if same else [path]
 
 
 def compare(folder: Path, whole: str, parts: str) -> None:
@@ -83,7 +68,7 @@ def chaos(tmp_path: Path, model: str, *, epochs: int, kills: int) -> None:
     compare(tmp_path, "whole", "parts")
 
 
-@pytest.mark.heavy  # where a kill falls depends on the machine: once a best.yaml was missing at the end
+@pytest.mark.heavy  # where a kill falls depends on the machine; test_any_instant.py takes all instants in turn
 def test_a_run_that_is_killed_a_few_times_loses_nothing(tmp_path: Path) -> None:
     chaos(tmp_path, "cut", epochs=2, kills=3)
 
