@@ -83,5 +83,12 @@ def test_no_command_line_of_thousands_breaks_a_command(world: World, command: Co
     bombard(world, command, THOROUGH * USUAL[command.name])
 
 
+@pytest.mark.parametrize("command", [command for command in ALL if command.flags], ids=lambda command: command.name)
+def test_two_dashes_are_no_value_of_a_flag(world: World, command: Command) -> None:
+    flag = command.flags[0].name
+    said = world.call(command.main, *command.base, f"--{flag}=--")
+    assert said.code == 2 and said.errors == [f"error: --{flag}: '--' cannot be its value; give another one."]
+
+
 def test_there_are_enough_command_lines() -> None:
     assert DIFFERENT * sum(USUAL.values()) >= LEAST
