@@ -117,6 +117,17 @@ def test_a_process_that_dies_at_any_operation_leaves_a_run_that_goes_on(tmp_path
     assert outcomes == {4, 5}
 
 
+def test_what_a_killed_process_left_unfinished_is_swept_up_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "web" / "images").mkdir(parents=True)
+    left = [tmp_path / ".state.1.tmp", tmp_path / "web" / ".2.tmp", tmp_path / "web" / "images" / ".3.tmp"]
+    kept = [tmp_path / "web" / "images" / "a.tmp", tmp_path / "web" / ".hidden"]
+    for path in (*left, *kept):
+        path.touch()
+    with RunFolder(tmp_path) as run:
+        run.claim()
+    assert not any(path.exists() for path in left) and all(path.exists() for path in kept)
+
+
 def test_without_hard_links_a_state_is_there_at_any_moment(tmp_path: Path) -> None:
     def check(name: str, number: int) -> None:
         if name == "link":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import logging
 import math
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.disk_operations import operations
 from util.errors import UserError
 from util.trackers.history import RunHistory, Thinned
 from util.trackers.loss_files import LossFiles, read_losses
@@ -262,3 +264,15 @@ def test_history_replays_both_files_whichever_report_comes_first(tmp_path: Path,
     np.testing.assert_allclose(history.losses().values["G"], [50, 100, 130])
     np.testing.assert_allclose(history.metrics().positions, [0.5, 1.0, 1.3])
     np.testing.assert_allclose(history.metrics().values["psnr"], [5, 10, 13])
+
+
+@pytest.mark.parametrize("fatal", range(1, 7))
+def test_a_disk_without_room_for_the_tables_is_one_sentence(tmp_path: Path, fatal: int) -> None:
+    """Also where the last words of what is closed then find no room either."""
+
+    def fail(name: str, number: int) -> None:
+        if number >= fatal:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with operations(fail), pytest.raises(UserError, match="cannot be written"):
+        LossFiles(tmp_path, resumed_at=None).close()

@@ -104,8 +104,8 @@ def temporary_beside(path: Path) -> Path:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove the unfinished files of processes that were killed; nobody may be writing to ``folder``."""
-    for path in folder.glob(f".*{_TEMPORARY}"):
+    """Remove the unfinished files of processes that were killed, in sub-folders too; nobody may be writing there."""
+    for path in folder.rglob(f".*{_TEMPORARY}"):
         with contextlib.suppress(OSError):
             path.unlink()
 

@@ -56,7 +56,7 @@ class LossFiles:
                 self._metrics = CsvTable(metrics, previous_metrics, METRICS_COLUMNS, resumed_at)
                 losses, previous_losses = folder / CSV_NAME, folder / PREVIOUS_CSV_NAME
                 self._losses = CsvTable(losses, previous_losses, FIXED_COLUMNS, resumed_at, at_once=True)
-                undo.callback(self._losses.close)
+                undo.callback(_close, self._losses)
                 when = time.strftime("%Y-%m-%d %H:%M:%S")
                 self._write_log(f"================ training {began} ({when}) ================")
             except OSError as error:
@@ -109,4 +109,11 @@ def _open_log(path: Path, undo: contextlib.ExitStack) -> TextIO:
     log = path.open("a", encoding="utf-8")
     if is_new:
         undo.callback(path.unlink, missing_ok=True)
-    return undo.enter_context(log)
+    undo.callback(_close, log)
+    return log
+
+
+def _close(file: TextIO | CsvTable) -> None:
+    """Close it, though its last words may find no room: why it is closed has been told."""
+    with contextlib.suppress(OSError):
+        file.close()
