@@ -77,6 +77,8 @@ ARCHITECTURES = [
     {"netG": "resnet_6blocks", "input_nc": 1, "output_nc": 1},
     {"netG": "unet_128"},
     {"netG": "unet_256", "norm": "batch"},
+    {"netG": "resunet", "norm": "none"},
+    {"netG": "resunet", "norm": "batch", "input_nc": 1, "output_nc": 1},
 ]
 
 

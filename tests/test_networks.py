@@ -34,6 +34,8 @@ RESNETS = ("resnet_9blocks", "resnet_6blocks")
 SIZES = [(1, 1), (3, 9), (17, 23), (33, 64)]
 RESNET_TAPS = ["block5", "pad", "down2", "conv", "block1", "down1"]
 UNET_TAPS = ["down3", "down1", "down7"]
+RESUNET_TAPS = ["block2", "stem", "down2", "down1", "block4"]
+TAPS = [("resnet_6blocks", RESNET_TAPS), ("unet_128", UNET_TAPS), ("resunet", RESUNET_TAPS)]
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +88,7 @@ def test_plain_resnet_keeps_the_size(size: tuple[int, int], norm: str) -> None:
 @pytest.mark.parametrize("name", GENERATORS)
 def test_top_left_of_a_padded_image_is_that_of_the_extended_image(name: str) -> None:
     network = generator(name)
-    multiple = {"unet_128": 128, "unet_256": 256}.get(name, 4)
+    multiple = {"unet_128": 128, "unet_256": 256, "resunet": 8}.get(name, 4)
     x = images(1, (30, 35))
     extended = np.pad(x.numpy(), [(0, 0), (0, 0), (0, -30 % multiple), (0, -35 % multiple)], mode="reflect")
     with torch.no_grad():
@@ -139,8 +141,9 @@ def test_residual_generator_starts_as_the_identity(name: str, size: tuple[int, i
 def test_residual_generator_can_leave_the_identity(name: str) -> None:
     network = generator(name, residual=True)
     network(images(1, (16, 16))).square().sum().backward()
-    last = network.model[-2] if name in RESNETS else network.model.model[-2]
-    assert last.weight.grad.abs().max() > 0
+    convolutions = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))]
+    last = network.model.model[-2] if name.startswith("unet") else convolutions[-1]
+    assert last.weight.grad is not None and last.weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -184,7 +187,28 @@ def test_unet_taps_are_the_outputs_of_its_convolutions() -> None:
         assert torch.equal(feature, outputs[int(tap.removeprefix("down")) - 1])
 
 
-@pytest.mark.parametrize(("name", "taps"), [("resnet_6blocks", RESNET_TAPS), ("unet_128", UNET_TAPS)])
+def test_resunet_taps_are_the_outputs_of_the_layers_they_are_called_after() -> None:
+    network = generator("resunet")
+    layers = {"stem": network.stem, "down1": network.down1, "down2": network.down2}
+    layers |= {f"block{number}": block for number, block in enumerate(network.blocks, 1)}
+    x = images(2, (17, 23))
+    (output, features), outputs = recorded(list(layers.values()), lambda: network.forward_tapped(x, RESUNET_TAPS))
+    assert torch.equal(output, network(x))
+    by_tap = dict(zip(layers, outputs, strict=True))
+    for tap, feature in zip(RESUNET_TAPS, features, strict=True):
+        assert torch.equal(feature, by_tap[tap])
+
+
+def test_resunet_without_norm_treats_each_place_alike_wherever_it_is() -> None:
+    """A shift by the stride shifts the output, away from the border: nothing depends on the whole image."""
+    network, x = generator("resunet", norm="none").double(), images(1, (256, 256), dtype=torch.float64)
+    with torch.no_grad():
+        whole, shifted = network(x), network(x[:, :, 8:, 16:])
+    inner = slice(96, -96)
+    assert_all_close([whole[:, :, 8:, 16:][:, :, inner, inner]], [shifted[:, :, inner, inner]])
+
+
+@pytest.mark.parametrize(("name", "taps"), TAPS)
 def test_encode_gives_the_features_of_the_full_pass(name: str, taps: list[str]) -> None:
     network = generator(name)
     x = images(2, (33, 18))
@@ -233,6 +257,7 @@ def test_generator_taps_have_the_papers_widths_and_resolutions() -> None:
         (lambda: generator("unet_128"), "dwn3", "did you mean 'down3'"),
         (lambda: generator("unet_128"), "down8", "choose from down1"),
         (lambda: generator("unet_128"), "4", "choose from down1"),
+        (lambda: generator("resunet"), "blok3", "did you mean 'block3'"),
         (discriminator, "cnv2", "did you mean 'conv2'"),
     ],
 )
@@ -273,7 +298,14 @@ def calls(network: nn.Module, run: Callable[[], Any]) -> int:
 
 
 @pytest.mark.parametrize(
-    "network", [generator, lambda: generator("unet_128"), discriminator, lambda: discriminator("pixel")]
+    "network",
+    [
+        generator,
+        lambda: generator("unet_128"),
+        lambda: generator("resunet"),
+        discriminator,
+        lambda: discriminator("pixel"),
+    ],
 )
 def test_one_pass_equals_separate_passes(network: Callable[[], Any]) -> None:
     net = network().double()
@@ -282,7 +314,9 @@ def test_one_pass_equals_separate_passes(network: Callable[[], Any]) -> None:
     assert_all_close(forward_together(net, batch), [net(part) for part in batch])
 
 
-@pytest.mark.parametrize(("name", "taps"), [("resnet_6blocks", ["block1", "down1"]), ("unet_128", ["down2"])])
+@pytest.mark.parametrize(
+    ("name", "taps"), [("resnet_6blocks", ["block1", "down1"]), ("unet_128", ["down2"]), ("resunet", ["block3"])]
+)
 def test_tapped_pass_together_equals_separate_passes(name: str, taps: list[str]) -> None:
     net = generator(name).double()
     batch = parts()
@@ -464,6 +498,7 @@ def test_batch_norm_starts_around_one() -> None:
     [
         lambda: generator("unet_128", init_gain=0.02, init_type="normal"),
         lambda: generator(init_gain=0.02, init_type="normal", antialias_up=False),
+        lambda: generator("resunet", init_gain=0.02, init_type="normal"),
         lambda: discriminator(init_gain=0.02, init_type="normal"),
         lambda: create_sampler("mlp_sample", generator(), ["down1"], 3, init_type="normal"),
     ],

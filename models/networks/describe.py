@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from models.networks.resunet import FOLD
+
 State = Mapping[str, Tensor]
 
 
@@ -17,6 +19,8 @@ def describe_state(state: State) -> dict[str, str]:
         return _describe_resnet(state)
     if "model.model.0.weight" in state:
         return {"--netG": f"U-Net of {_unet_levels(state)} levels", "--ngf": _width(state, "model.model.0.weight")}
+    if "stem.weight" in state:
+        return {f"--{name}": value for name, value in _describe_resunet(state).items()}
     if "net.0.weight" in state:
         return {"--netD": "pixel", "--ndf": _width(state, "net.0.weight")}
     if "mlp_0.0.weight" in state:
@@ -37,6 +41,8 @@ def generator_options(state: State) -> dict[str, Any]:
 
     What leaves no trace in keys and shapes is left out: ``residual``, and a U-Net's dropout.
     """
+    if "stem.weight" in state:
+        return dict(_describe_resunet(state))
     if any(".conv_block." in key for key in state):
         found = {flag.removeprefix("--"): value for flag, value in _describe_resnet(state).items()}
         convolutions = [key for key, tensor in state.items() if tensor.ndim == 4 and not key.endswith(".filt")]
@@ -70,6 +76,17 @@ def _describe_resnet(state: State) -> dict[str, str]:
         "--no_dropout": str(not dropout).lower(),
         "--no_antialias": str(not any(position < min(blocks) for position in blurs)).lower(),
         "--no_antialias_up": str(not any(position > max(blocks) for position in blurs)).lower(),
+    }
+
+
+def _describe_resunet(state: State) -> dict[str, str]:
+    """Without batch norm it is taken to have none, as is this network's use."""
+    return {
+        "netG": "resunet",
+        "ngf": _width(state, "stem.weight"),
+        "input_nc": str(state["stem.weight"].shape[1] // FOLD**2),
+        "output_nc": _width(state, "last.weight"),
+        "normG": "batch" if "encode1.body.1.weight" in state else "none",
     }
 
 

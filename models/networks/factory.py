@@ -10,17 +10,19 @@ from models.networks.init import initialize
 from models.networks.patch_sampler import PatchSampler
 from models.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from models.networks.resnet import ResnetGenerator
+from models.networks.resunet import ResidualUnetGenerator
 from models.networks.tapped import tap_widths
 from models.networks.unet import UnetGenerator
 
 RESNET_BLOCKS = {"resnet_9blocks": 9, "resnet_6blocks": 6}
 UNET_LEVELS = {"unet_256": 8, "unet_128": 7}
-GENERATORS = (*RESNET_BLOCKS, *UNET_LEVELS)
+RESUNET_BLOCKS = {"resunet": 4}
+GENERATORS = (*RESNET_BLOCKS, *UNET_LEVELS, *RESUNET_BLOCKS)
 DISCRIMINATORS = ("basic", "n_layers", "pixel")
 SAMPLERS = ("mlp_sample", "sample")
 BASIC_LAYERS = 3  # the 70×70 PatchGAN
 
-Generator = ResnetGenerator | UnetGenerator
+Generator = ResnetGenerator | UnetGenerator | ResidualUnetGenerator
 Discriminator = PatchDiscriminator | PixelDiscriminator
 
 
@@ -56,6 +58,8 @@ def create_generator(
         generator = UnetGenerator(
             input_nc, output_nc, ngf, UNET_LEVELS[name], norm=norm, dropout=dropout, residual=residual
         )
+    elif name in RESUNET_BLOCKS:
+        generator = ResidualUnetGenerator(input_nc, output_nc, ngf, RESUNET_BLOCKS[name], norm=norm, residual=residual)
     else:
         raise ValueError(f"generator must be one of {GENERATORS}, not {name!r}")
     initialize(generator, init_type, init_gain)

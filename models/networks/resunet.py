@@ -1,0 +1,141 @@
+"""Residual U-Net: a small generator for restoration that works at half resolution and below.
+
+The image is folded, 2 × 2 pixels into channels, without loss (as in FFDNet, Zhang et al. 2018); residual blocks without
+normalisation follow at 1/2, 1/4 and 1/8, and skips are added. Without instance norm the network sees how bright and how
+contrasty its input is, so it can leave a clean picture alone, and a tile comes out like the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.layers import Conv2d, laid_out
+from models.networks.norm import make_norm
+from util.errors import UserError
+from util.padding import pad_to_multiple
+from util.suggest import did_you_mean
+
+FOLD = 2
+"""Pixels in a row that the first layer sees as channels."""
+_SLOPE = 0.2
+_FULL_WIDTH = 4  # the last layer works on ngf / 4 channels at full resolution
+
+
+class PlainBlock(nn.Module):
+    """x + (3×3 convolution, [norm], leaky ReLU, 3×3 convolution, [norm])(x), zero padding."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            Conv2d(channels, channels, 3, padding=1),
+            make_norm(norm, channels),
+            nn.LeakyReLU(_SLOPE),
+            Conv2d(channels, channels, 3, padding=1),
+            make_norm(norm, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ResidualUnetGenerator(nn.Module):
+    """Images of any size in [-1, 1] come back in the same size; padded by reflection to a multiple of ``stride``.
+
+    Taps: ``stem`` (1/2, ngf channels), ``down1`` (1/4, 2 · ngf), ``down2`` (1/8, 4 · ngf) and ``block1`` …
+    ``blockN`` (1/8).
+
+    Args:
+        blocks: residual blocks at 1/8.
+        residual: output = input + network(input), starting as the identity.
+    """
+
+    stride = 8
+
+    def __init__(
+        self,
+        input_nc: int,
+        output_nc: int,
+        ngf: int = 32,
+        blocks: int = 4,
+        *,
+        norm: str = "none",
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        if residual and input_nc != output_nc:
+            raise ValueError(f"a residual generator needs input_nc == output_nc, not {input_nc} and {output_nc}")
+        full = max(1, ngf // _FULL_WIDTH)
+        self.stem = Conv2d(input_nc * FOLD**2, ngf, 3, padding=1)
+        self.encode1, self.encode2 = PlainBlock(ngf, norm), PlainBlock(2 * ngf, norm)
+        self.down1 = Conv2d(ngf, 2 * ngf, FOLD, stride=FOLD)
+        self.down2 = Conv2d(2 * ngf, 4 * ngf, FOLD, stride=FOLD)
+        self.blocks = nn.ModuleList(PlainBlock(4 * ngf, norm) for _ in range(blocks))
+        self.up2 = Conv2d(4 * ngf, 2 * ngf * FOLD**2, 1)
+        self.decode2 = PlainBlock(2 * ngf, norm)
+        self.up1 = Conv2d(2 * ngf, ngf * FOLD**2, 1)
+        self.decode1 = PlainBlock(ngf, norm)
+        self.unfold = Conv2d(ngf, full * FOLD**2, 3, padding=1)
+        self.last = Conv2d(full, output_nc, 3, padding=1)
+        self.tap_names = ("stem", "down1", "down2", *(f"block{number}" for number in range(1, blocks + 1)))
+        self.residual = residual
+
+    def start_at_identity(self) -> None:
+        """Zero the last convolution if the generator is residual; called after initialisation."""
+        if self.residual:
+            assert self.last.bias is not None
+            with torch.no_grad():
+                self.last.weight.zero_()
+                self.last.bias.zero_()
+
+    def check_taps(self, taps: Sequence[str]) -> None:
+        """Raise :class:`UserError` for a tap that does not exist."""
+        for tap in taps:
+            if tap not in self.tap_names:
+                raise UserError(
+                    f"layer '{tap}' does not exist in this residual U-Net{did_you_mean(tap, self.tap_names)}; "
+                    f"choose from {', '.join(self.tap_names)}."
+                )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, input_nc, H, W] in [-1, 1] → [N, output_nc, H, W] in [-1, 1] ([-2, 2] if residual)."""
+        return self.forward_tapped(x, ())[0]
+
+    def forward_tapped(self, x: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
+        """The output image and, from the same pass, the features at ``taps``."""
+        self.check_taps(taps)
+        padded, crop = self._pad(x)
+        features: dict[str, Tensor] = {}
+        half, quarter, deepest = self._way_down(padded, features)
+        quarter = self.decode2(quarter + F.pixel_shuffle(self.up2(deepest), FOLD))
+        half = self.decode1(half + F.pixel_shuffle(self.up1(quarter), FOLD))
+        full = F.leaky_relu(F.pixel_shuffle(self.unfold(half), FOLD), _SLOPE)
+        output = torch.tanh(self.last(full))
+        return crop(padded + output if self.residual else output), [features[tap] for tap in taps]
+
+    def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
+        """Only the features at ``taps``: the way down."""
+        self.check_taps(taps)
+        features: dict[str, Tensor] = {}
+        self._way_down(self._pad(x)[0], features)
+        return [features[tap] for tap in taps]
+
+    def _way_down(self, x: Tensor, features: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at 1/2, 1/4 and 1/8; fills ``features`` by tap."""
+        features["stem"] = self.stem(F.pixel_unshuffle(x, FOLD))
+        half = self.encode1(features["stem"])
+        features["down1"] = self.down1(half)
+        quarter = self.encode2(features["down1"])
+        deepest = features["down2"] = self.down2(quarter)
+        for name, block in zip(self.tap_names[3:], self.blocks, strict=True):
+            deepest = features[name] = block(deepest)
+        return half, quarter, deepest
+
+    def _pad(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Extend to a multiple of ``stride``, and to no less than two pixels at 1/8: instance norm needs them."""
+        tiny = min(x.shape[2:]) <= self.stride
+        padded, crop = pad_to_multiple(x, 2 * self.stride if tiny else self.stride)
+        return laid_out(padded), crop
