@@ -179,7 +179,7 @@ def _weights(early: Mapping[str, Any], given: Mapping[str, Any]) -> Path | None:
         return find_weights(early["checkpoint"], Path(early["checkpoints_dir"]))
     if early["input"] is None or "name" in given:
         return None
-    if SHIPPED is None:
+    if not SHIPPED.is_dir():
         raise missing_weights()
     return SHIPPED
 

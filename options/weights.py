@@ -16,8 +16,8 @@ from util.errors import UserError
 from util.files import real_path
 from util.suggest import did_you_mean
 
-SHIPPED: Path | None = None
-"""A model that comes with the project: what ``--input`` uses where neither --checkpoint nor --name is given."""
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "pretrained" / "general"
+"""The model that comes with the project: what ``--input`` uses where neither --checkpoint nor --name is given."""
 
 SINGLE_GENERATOR = "cut"
 """The model that is nothing but one generator: how a network's file without options is run."""

@@ -1,0 +1,1 @@
+"""What train_general.py is made of."""

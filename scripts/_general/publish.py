@@ -1,0 +1,56 @@
+"""From a run to the model that ships: one generator in half precision, its options, and what was measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from options.files import read_options
+from util.engine.checkpoint import load_file, net_file, save_atomically
+from util.engine.run_folder import LATEST, OPTIONS_FILE
+from util.errors import UserError
+from util.files import write_text_atomically
+
+CARD = "card.json"
+GENERATOR = "G_A"
+KEPT_OPTIONS = ("model", "direction", "input_nc", "output_nc", "netG", "ngf", "normG", "no_dropout", "no_antialias",
+                "no_antialias_up", "residual")  # fmt: skip
+"""What test.py needs to know of the training; everything else is in the recipe."""
+
+
+def publish(run: Path, tag: str, folder: Path) -> dict[str, Any]:
+    """Write generator ``tag`` of ``run`` to ``folder`` in half precision, with its options; returns hash and size.
+
+    Raises:
+        UserError: the run has no such checkpoint, or a file cannot be written.
+    """
+    source = net_file(run, tag, GENERATOR)
+    if not source.is_file():
+        raise UserError(f"{source} is missing; was the run trained to its end, with validation?")
+    state: Mapping[str, Tensor] = load_file(source)
+    halved = {key: value.half() if value.dtype == torch.float32 else value for key, value in state.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    target = net_file(folder, LATEST, GENERATOR)
+    save_atomically(halved, target)
+    options = read_options(run / OPTIONS_FILE)
+    kept = {name: options[name] for name in KEPT_OPTIONS if name in options}
+    write_text_atomically(folder / OPTIONS_FILE, yaml.safe_dump(kept, sort_keys=False))
+    content = target.read_bytes()
+    return {
+        "file": target.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "parameters": sum(value.numel() for value in halved.values()),
+    }
+
+
+def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Put what is known about the model beside it, for MODEL_CARD.md and the demo."""
+    write_text_atomically(folder / CARD, json.dumps(facts, indent=1) + "\n")
