@@ -4,7 +4,8 @@ What it does, each step only where it is not done already:
   1. environment  makes .venv in this checkout and installs requirements.txt there (several GB, once)
   2. dataset      draws rain on the photographs in datasets/photos: datasets/rain_demo
   3. training     train.py with scripts/demo_options.yaml, about 5 minutes on 2 CPU cores
-  4. testing      test.py on six photographs unseen in training; prints PSNR and SSIM and the path of the result page
+  4. testing      test.py on six pictures of scenes unseen in training, with the network that was just trained and with
+                  the model that ships; prints PSNR and SSIM and the path of a page that has both side by side
 
 The semantic encoder of CCLGAN's contrastive loss is EfficientNet-Lite0 (Apache-2.0), which a Python package brings,
 instead of CLIP, whose weights need a download from elsewhere. Nothing but the package registry is used.
@@ -36,6 +37,8 @@ from util.errors import UserError, entry_point
 
 OPTIONS = ROOT / "scripts" / "demo_options.yaml"
 DATASET = ROOT / "datasets" / "rain_demo"
+SHIPPED = ROOT / "models" / "pretrained" / "general"
+NAMES = ("trained for 5 minutes here", "shipped model")
 DEFAULT_NAME = "rain_demo"
 DEFAULT_SEED = 1
 TRAINING_STATE = "training_state.pth"  # what train.py --continue_train goes on from
@@ -139,13 +142,24 @@ def train(steps: Steps, args: argparse.Namespace, checkpoints: Path) -> None:
     _write_record(record_path, {"settings": settings, "finished": True})
 
 
-def print_gain(results: Path) -> None:
-    """Say how much better the derained images are, from ``metrics.json``, and where to look."""
-    metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
-    mean = metrics["mean"]
-    gain = mean["psnr"] - mean["input_psnr"]
-    print(f"Derained images are {gain:+.2f} dB PSNR (protocol {metrics['protocol']}) from their rainy input.")
-    print(f"Look at them: {results / 'index.html'}")
+def test(steps: Steps, name: str, results: Path) -> tuple[list[Path], Path]:
+    """Test what was trained and what ships on the same pictures; their results, and those of the comparison."""
+    steps.run("test.py", "--dataroot", str(DATASET), "--name", name)
+    shipped = f"{name}_shipped"
+    steps.run("test.py", "--dataroot", str(DATASET), "--checkpoint", str(SHIPPED), "--name", shipped)
+    tested = [results / run / "test_latest" for run in (name, shipped)]
+    page = results / f"{name}_comparison"
+    steps.run("scripts/compare.py", *map(str, tested), "--names", *NAMES, "--out", str(page))
+    return tested, page
+
+
+def print_gain(tested: Sequence[Path], page: Path) -> None:
+    """Say how much better the derained images are, from each ``metrics.json``, and where to look."""
+    for name, results in zip(NAMES, tested, strict=True):
+        metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
+        gain = metrics["mean"]["psnr"] - metrics["mean"]["input_psnr"]
+        print(f"{name}: {gain:+.2f} dB PSNR (protocol {metrics['protocol']}) from the rainy input.")
+    print(f"Look at both: {page / 'index.html'}")
 
 
 @entry_point
@@ -163,11 +177,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         steps.heading("3/4 Training")
         train(steps, args, ROOT / "checkpoints")
         steps.heading("4/4 Testing on unseen scenes")
-        steps.run("test.py", "--dataroot", str(DATASET), "--name", args.name)
+        tested, page = test(steps, args.name, ROOT / "results")
     except StepFailed as failure:
         return failure.code
     steps.heading("Done")
-    print_gain(ROOT / "results" / args.name / "test_latest")
+    print_gain(tested, page)
     return 0
 
 

@@ -3,8 +3,9 @@
 ``light``, ``medium`` and ``heavy`` are natural rain with the fog of the RainCityscapes sets of the same names.
 ``mixed`` is meant for training a network for any rain: besides those it draws rain as the published benchmarks have
 it (few long streaks of one direction, crossing directions, image-editor rain of any size and slant, fine real rain)
-and photographs without fog. ``streaks`` draws the same, but more of what is heavy. Lengths are
-pixels of an image whose shorter side has ``curtains.REFERENCE_SIDE`` pixels.
+and photographs without fog. ``streaks`` has only what shows clearly even without fog: it is meant for unpaired
+training, where a discriminator must learn what rain is. Lengths are pixels of an image whose shorter side has
+``curtains.REFERENCE_SIDE`` pixels.
 """
 
 from __future__ import annotations
@@ -136,10 +137,7 @@ PRESETS: Mapping[str, tuple[tuple[float, Recipe], ...]] = {
         (0.12, LIGHT), (0.11, MEDIUM), (0.05, HEAVY), (0.25, PHOTO),
         (0.16, SPARSE), (0.07, CROSSED), (0.13, EDITOR), (0.11, FINE),
     ),
-    "streaks": (
-        (0.06, LIGHT), (0.14, MEDIUM), (0.20, HEAVY), (0.20, PHOTO),
-        (0.12, SPARSE), (0.14, CROSSED), (0.08, EDITOR), (0.06, FINE),
-    ),
+    "streaks": ((0.40, HEAVY), (0.10, PHOTO), (0.12, SPARSE), (0.25, CROSSED), (0.13, EDITOR)),
 }  # fmt: skip
 """Recipes of each preset with their probabilities."""
 
