@@ -15,6 +15,7 @@ from options import parse_train
 from tests.conftest import SMALL_CCLGAN, SMALL_NETWORKS
 from util.engine.pieces import networks_behind, split_batch
 from util.engine.stepper import Stepper, StepSettings
+from util.errors import UserError
 
 CPU = torch.device("cpu")
 SIDE = 24
@@ -267,3 +268,49 @@ def test_float16s_scale_finds_its_way_down_and_skips_updates_until_then() -> Non
     resumed = Stepper(TwoPhases(), device=CPU, precision="fp16", learning_rate=0.1, betas=(0.5, 0.999), seed=0)
     resumed.load_state_dict(stepper.state_dict())
     assert resumed.state_dict()["scaler"] == stepper.state_dict()["scaler"]
+
+
+# Warm-up -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["cycle_gan", "cut", "cclgan"])
+def test_in_a_warm_up_only_the_discriminators_learn(model: str) -> None:
+    stepper = make_stepper(model=model, warmup_D=2)
+    before = {name: weights({name: network}) for name, network in stepper.model.nets.items()}
+    results = [stepper.step(batch, number) for number, batch in enumerate(batches(3))]
+    assert all(name.startswith("D") for result in results[:2] for name in result.losses)
+    assert set(results[0].losses) < set(results[2].losses)
+    again = make_stepper(model=model, warmup_D=2)
+    for number, batch in enumerate(batches(2)):
+        again.step(batch, number)
+    for name, network in again.model.nets.items():
+        assert torch.equal(weights({name: network}), before[name]) == (not name.startswith("D")), name
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_warmed_up_discriminators_are_those_of_training_them_alone(accumulate: int) -> None:
+    """Against plain code: the generators' outputs are constants, and Adam steps by the discriminators' losses."""
+    stepper = make_stepper("--pool_size", "0", batch_size=2, warmup_D=4, accumulate=accumulate)
+    plain = copy.deepcopy(stepper.model.nets)
+    optimizer = torch.optim.Adam([*plain["D_A"].parameters(), *plain["D_B"].parameters()], LEARNING_RATE, (0.5, 0.999))
+    for number, batch in enumerate(batches(2, size=2)):
+        stepper.step(batch, 2 * number)
+        with torch.no_grad():
+            fakes = {"D_A": (batch["B"], plain["G_A"](batch["A"])), "D_B": (batch["A"], plain["G_B"](batch["B"]))}
+        loss = torch.zeros(())
+        for name, (real, fake) in fakes.items():
+            loss = loss + 0.5 * ((plain[name](real) - 1).square().mean() + plain[name](fake).square().mean())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name in ("D_A", "D_B"):  # kernels: biases before a norm have no gradient but rounding, which Adam enlarges
+        ours, theirs = (
+            torch.cat([p.detach().flatten() for p in nets[name].parameters() if p.ndim == 4])
+            for nets in (stepper.model.nets, plain)
+        )
+        assert relative(ours, theirs) < 1e-5
+
+
+def test_a_warm_up_needs_a_discriminator() -> None:
+    with pytest.raises(UserError, match="--warmup_D"):
+        make_stepper("--lambda_GAN", "0", model="cut", warmup_D=1)

@@ -19,7 +19,7 @@ from util.engine.ema import AveragedNets
 from util.engine.graphs import Recorder
 from util.engine.precision import loss_scaler
 from util.engine.trainable import PhaseLike, Trainable
-from util.engine.updates import Updates
+from util.engine.updates import Updates, trains_tested
 from util.errors import UserError
 
 _SEED_STRIDE = 1_000_003  # keeps the steps' seeds of different runs apart
@@ -48,6 +48,7 @@ class StepSettings:
         ema: decay of the averaged networks; 0 = none.
         channels_last: whether networks and images are laid out with channels last.
         compile: which networks torch.compile is for; see :class:`util.engine.compiling.Compilation`.
+        warmup_D: in so many images at the beginning only the discriminators learn.
         cuda_graphs: whether whole steps are recorded; see :func:`util.engine.graphs.obstacle` for what prevents it.
     """
 
@@ -57,6 +58,7 @@ class StepSettings:
     channels_last: bool = False
     compile: str = OFF
     cuda_graphs: bool = False
+    warmup_D: int = 0
 
 
 class Stepper:
@@ -100,6 +102,8 @@ class Stepper:
         if self.settings.ema:
             used = {name: model.nets[name] for name in model.inference_nets}
             self.averages = AveragedNets(used, self.settings.ema)
+        if self.settings.warmup_D and all(trains_tested(phase, model) for phase in model.phases):
+            raise UserError("--warmup_D: this training has no discriminator that could learn alone; leave it out.")
         self.optimizers = {phase.name: self._adam(phase, learning_rate) for phase in model.phases}
         self._scaler = loss_scaler(precision, device)
         self._compilation = Compilation(self.settings.compile, device)
@@ -186,6 +190,8 @@ class Stepper:
         Raises:
             UserError: there is nothing to train, or ``compile="networks"`` does not work here.
         """
+        if images_seen < self.settings.warmup_D:  # nothing to be learnt about the time of whole steps
+            return self._step(batch, images_seen, want_visuals)
         if self._compilation.decide():
             return self._first_compiled_step(batch, images_seen, want_visuals)
         started = time.perf_counter()
@@ -223,12 +229,15 @@ class Stepper:
 
     def _step(self, batch: Mapping[str, Any], images_seen: int, want_visuals: bool) -> StepResult:
         torch.manual_seed(self.seed * _SEED_STRIDE + images_seen)
+        warm_up = images_seen < self.settings.warmup_D
         recording = self.settings.cuda_graphs and not self._compilation.measuring
-        losses, watched, passed = (self._recorded if recording else self._on_device)(
-            to_device(batch, self.device, self._memory_format)
-        )
+        on_device = to_device(batch, self.device, self._memory_format)
+        if recording and not warm_up:
+            losses, watched, passed = self._recorded(on_device)
+        else:
+            losses, watched, passed = self._on_device(on_device, warm_up=warm_up)
         self._scaler.update()
-        if self.averages is not None:
+        if self.averages is not None and not warm_up:
             self.averages.update(self.model.nets)
         visuals = self.model.visuals(passed) if want_visuals else {}
         return StepResult(losses, watched, {label: image.detach() for label, image in visuals.items()})

@@ -38,6 +38,11 @@ class _PhaseLosses(nn.Module):
         return self._losses(piece, phase, alone)
 
 
+def trains_tested(phase: PhaseLike, model: Trainable) -> bool:
+    """Whether a phase trains networks that testing needs, and not only those that judge them."""
+    return bool(set(phase.trains) & set(model.inference_nets))
+
+
 class Updates:
     """Computes the phases of a model, piece by piece of a batch and process by process of a team."""
 
@@ -59,7 +64,7 @@ class Updates:
         self._device, self._precision, self._accumulate = device, precision, accumulate
         self._clip_grad, self._skip_non_finite = clip_grad, skip_non_finite
         self._behind_passes: frozenset[str] | None = None
-        self._stands_in = False
+        self._stands_in = self._warms_up = False
         self._let_learn(tuple(model.nets))
         self._modules = {
             phase.name: team.wrap(_PhaseLosses((model.nets[name] for name in phase.trains), self._losses))
@@ -70,10 +75,11 @@ class Updates:
                 if hasattr(part, "gather"):
                     part.gather = self._gather
 
-    def __call__(self, batch: Mapping[str, Any]) -> tuple[Losses, Tensor, Any]:
+    def __call__(self, batch: Mapping[str, Any], *, warm_up: bool = False) -> tuple[Losses, Tensor, Any]:
         """One step: (losses by name, the sum of those watched, what the first piece passed).
 
-        Losses are those of the whole batch, of which this process may have a part.
+        Losses are those of the whole batch, of which this process may have a part. In a ``warm_up`` only the phases
+        that train no network of the test are updated, the discriminators', and nothing is differentiated beyond them.
         """
         share = share_of(batch, self._team.ranks.count)
         self._stands_in = share.images == 0
@@ -83,10 +89,14 @@ class Updates:
             piece.share *= share.weight
         losses: Losses = {}
         watched = torch.zeros((), device=self._device)
+        self._warms_up = warm_up
         for phase in self._model.phases:
+            is_tested = trains_tested(phase, self._model)
+            if warm_up and is_tested:
+                continue
             terms = self._update(phase, pieces)
             losses.update(terms)
-            if set(phase.trains) & set(self._model.inference_nets):
+            if is_tested:
                 watched = watched + torch.stack(list(terms.values())).sum()
         return losses, watched, pieces[0].passed
 
@@ -127,13 +137,14 @@ class Updates:
         passes that were made before, or makes them without. Passes are made from the same random numbers each time.
         """
         learns = alone or self._behind_passes is None or bool(self._behind_passes & set(phase.trains))
+        learns = learns and not self._warms_up
         if piece.passed is not None and (alone or not learns):
             return
         self._let_learn(tuple(self._model.nets))
         random_numbers = contextlib.nullcontext() if alone else piece.random_numbers(self._device)
         with random_numbers, torch.set_grad_enabled(learns), autocast(self._precision, self._device):
             piece.passed = self._model.forward(piece.batch)
-        if self._behind_passes is None and not alone:
+        if self._behind_passes is None and learns and not alone:
             self._behind_passes = networks_behind(piece.passed, self._model.nets)
 
     def _descend(self, phase: PhaseLike, optimizer: torch.optim.Adam, loss: Tensor) -> None:
