@@ -16,7 +16,7 @@ NO_PICTURES = "none"
 """Stands for pictures where test.py's command line needs some; nothing is read."""
 
 FLAGS_HELP = """which model, as for test.py:
-  --checkpoint CHECKPOINT  a run's name or folder, or a network's file (.pth)
+  --checkpoint CHECKPOINT  a run's name or folder, or a network's file (.pth); not set: the model that ships
   --name NAME              or a run by its name in --checkpoints_dir (./checkpoints)
   --epoch EPOCH            of the run: an epoch's number, best_psnr, ... (latest)
   and all that test.py takes besides, such as --netG for a file that does not tell its architecture"""

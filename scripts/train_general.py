@@ -5,7 +5,7 @@
 
 Steps, each only where it is not done already:
   1. dataset   rain drawn on half of the training photographs, the others stay clean; pairs for validation and test
-  2. training  train.py with scripts/general_options.yaml; an interrupted one goes on
+  2. training  train.py with scripts/general_options.yaml, then with general_finish.yaml; an interrupted one goes on
   3. publish   the generator that was best in validation, in half precision, with its options
   4. measure   test.py on the test scenes, and on the same scenes without rain
 
@@ -29,18 +29,20 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 import test as test_program
 import train as train_program
+from options.files import read_options
 from options.naming import check_name
 from options.weights import SHIPPED
 from scripts._general.dataset import CLEAN, make_dataset
 from scripts._general.measure import gain_by_input, table
 from scripts._general.publish import publish, write_card
 from scripts._general.split import split_photos
+from util.command_line import CommandLine
 from util.engine.device import choose_device
-from util.engine.run_folder import STATE_FILE
+from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
 
-OPTIONS = ROOT / "scripts" / "general_options.yaml"
+OPTIONS, FINISH = ROOT / "scripts" / "general_options.yaml", ROOT / "scripts" / "general_finish.yaml"
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
 CHOSEN = "best_psnr"
 
@@ -51,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         UserError: no such folder, or a number out of range.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--photos", type=Path, required=True, help="folder of rain-free photographs, with sub-folders")
     parser.add_argument("--split", type=Path, default=SPLIT, help="YAML: which are for test and validation")
     parser.add_argument("--out", type=Path, default=ROOT / "datasets" / "general_rain", help="folder of the dataset")
@@ -71,19 +73,30 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def train(args: argparse.Namespace, checkpoints: Path) -> Path:
-    """Train, or go on with an interrupted training; the run's folder.
+    """Train both halves, or go on with an interrupted training; the run's folder.
 
     Raises:
         UserError: the training failed or was stopped.
     """
     run = checkpoints / args.name
     where = ["--name", args.name, "--checkpoints_dir", str(checkpoints)]
-    begun = (run / STATE_FILE).is_file()
-    new = ["--config", str(OPTIONS), "--dataroot", str(args.out), "--seed", str(args.seed), *args.train_flags]
-    code = train_program.main([*where, *(["--continue_train"] if begun else new)])
-    if code:
-        raise UserError(f"the training of {run} has stopped with exit code {code}; the same command goes on with it.")
+    begin = ["--config", str(OPTIONS), "--dataroot", str(args.out), "--seed", str(args.seed), *args.train_flags]
+    go_on = [*where, "--continue_train"]
+    if not (run / STATE_FILE).is_file():
+        commands = [[*where, *begin], [*go_on, "--config", str(FINISH)]]
+    elif is_finishing(run):
+        commands = [go_on]
+    else:
+        commands = [go_on, [*go_on, "--config", str(FINISH)]]
+    for command in commands:
+        if code := train_program.main(command):
+            raise UserError(f"the training of {run} ended with exit code {code}; the same command goes on with it.")
     return run
+
+
+def is_finishing(run: Path) -> bool:
+    """Whether the run is in its second half already."""
+    return read_options(FINISH).items() <= read_options(run / OPTIONS_FILE).items()
 
 
 def measure(args: argparse.Namespace, model: Path, results: Path) -> dict[str, Any]:

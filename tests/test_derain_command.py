@@ -150,7 +150,6 @@ def test_a_file_of_another_network_is_told(call: Call, tmp_path: Path, photo: Pa
 
 
 MISTAKES = [
-    (("--input", "photos"), "--checkpoint is missing"),
     (("--input", "photos", "--checkpoint", "rian"), "did you mean 'rain'"),
     (("--input", "photos", "--checkpoint", "photos"), "neither options.yaml nor networks"),
     (("--input", "photos", "--checkpoint", "../rain"), "would not be a folder inside"),
@@ -162,6 +161,14 @@ MISTAKES = [
     (("--output", "out", "--checkpoint", "rain", "--dataroot", "photos"), "--output goes with --input"),
     (("--checkpoint", "rain"), "--dataroot is missing.*--input"),
 ]
+
+
+def test_a_checkout_without_its_model_asks_for_one(
+    call: Call, tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("options.parser.SHIPPED", tmp_path / "absent")
+    code, said = call("--input", "photos")
+    assert code == EXIT_USER_ERROR and "--checkpoint is missing" in said
 
 
 @pytest.mark.parametrize(("flags", "says"), MISTAKES, ids=[says for _, says in MISTAKES])

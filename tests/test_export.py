@@ -221,7 +221,6 @@ def test_without_parity_the_old_file_stays_and_nothing_else(
         (["--out", "x.onxx"], "its ending must be one of .onnx, .pt2"),
         (["--out", "x.onnx", "--format", "torch_export"], "--format torch_export has the ending .pt2"),
         (["--format", "torch_export", "--opset", "18"], "--opset goes with --format onnx"),
-        (["--format", "torch_export"], "--checkpoint is missing"),
         (["--format", "torch_export", "--checkpoint", "nosuchrun"], "--checkpoint nosuchrun: there is neither"),
         (["--format", "torch_export", "--checkpoint", "x", "--opsett", "1"], "--opsett"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,23 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
 
+import test as test_program
+from data.rain.synthesis import generator_for, rain_on
 from models.networks import create_generator
+from options.weights import SHIPPED
+from scripts import train_general
 from scripts._general import dataset as recipe
 from scripts._general.measure import gain_by_input
 from scripts._general.publish import publish
 from scripts._general.split import Split, split_photos
-from scripts.train_general import SPLIT
+from scripts.train_general import OPTIONS, SPLIT
 from util.errors import UserError
 
 SCENES = ("town/a.jpg", "town/b.jpg", "sea.jpg", "road.jpg", "test.jpg", "val.jpg", "twin.jpg")
+TEST_PHOTOS = sorted((Path(__file__).resolve().parents[1] / "datasets" / "photos" / "test").glob("*.jpg"))
+LEAST_GAIN, LEAST_FIDELITY = 2.0, 33.0  # dB, RGB
 LISTS = {"test": ["test.jpg"], "val": ["val.jpg"], "left_out": ["twin.jpg"]}
 
 
@@ -118,6 +127,34 @@ def test_an_unfinished_run_cannot_be_published(tmp_path: Path) -> None:
         publish(tmp_path, "best_psnr", tmp_path / "shipped")
 
 
+def test_both_halves_are_trained_once_and_an_interrupted_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def train(command: list[str], code: int = 0) -> int:
+        commands.append(command[4:])  # without --name and --checkpoints_dir
+        run = tmp_path / "general"
+        run.mkdir(exist_ok=True)
+        (run / "training_state.pth").touch()
+        config = command[command.index("--config") + 1] if "--config" in command else run / "options.yaml"
+        content = Path(config).read_text(encoding="utf-8")
+        (run / "options.yaml").write_text(content, encoding="utf-8")
+        return code
+
+    monkeypatch.setattr(train_general.train_program, "main", lambda command: train(command, code=130))
+    args = train_general.parse(["--photos", str(tmp_path)])
+    with pytest.raises(UserError, match="exit code 130"):
+        train_general.train(args, tmp_path)
+    first, finish = ["--config", str(OPTIONS)], ["--continue_train", "--config", str(train_general.FINISH)]
+    assert len(commands) == 1 and commands[0][:2] == first
+    monkeypatch.setattr(train_general.train_program, "main", train)
+    train_general.train(args, tmp_path)
+    assert commands[1:] == [["--continue_train"], finish]
+    train_general.train(args, tmp_path)
+    assert commands[3:] == [["--continue_train"]]
+
+
 def test_gains_are_means_within_bands_of_the_input(tmp_path: Path) -> None:
     rows = "name,psnr,input_psnr\na,24,20\nb,25,24.9\nc,40,30\nd,19,19.99\nmean,27,23.7\n"
     (tmp_path / "metrics.csv").write_text(rows, encoding="utf-8")
@@ -130,3 +167,56 @@ def test_gains_are_means_within_bands_of_the_input(tmp_path: Path) -> None:
         (20.0, 2): (pytest.approx(22.45), pytest.approx(24.5)),
         (30.0, 1): (30.0, 40.0),
     }
+
+
+# The model that ships ----------------------------------------------------------------------------
+
+
+MOST_BYTES = 6_000_000
+CARD = json.loads((SHIPPED / "card.json").read_text(encoding="utf-8"))
+
+
+def test_the_shipped_file_is_the_one_of_its_card_small_and_in_half_precision() -> None:
+    file = SHIPPED / CARD["model"]["file"]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == CARD["model"]["sha256"]
+    assert file.stat().st_size == CARD["model"]["bytes"] <= MOST_BYTES
+    assert {value.dtype for value in torch.load(file, weights_only=True).values()} == {torch.float16}
+
+
+def test_the_shipped_model_is_what_the_recipe_trains() -> None:
+    recipe_options = yaml.safe_load(OPTIONS.read_text(encoding="utf-8"))
+    shipped = yaml.safe_load((SHIPPED / "options.yaml").read_text(encoding="utf-8"))
+    assert shipped["ngf"] <= 32
+    assert {key: value for key, value in recipe_options.items() if key in shipped}.items() <= shipped.items()
+
+
+@pytest.fixture(scope="module")
+def derained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Mean PSNR over RGB of parts of the demo's test photographs, which the model never saw, by the user's command."""
+    folder = tmp_path_factory.mktemp("derained")
+    clean = {path.stem: np.asarray(Image.open(path).convert("RGB"))[100:292, 200:456] for path in TEST_PHOTOS}
+    rainy = {
+        name: rain_on(pixels, generator_for(5, name, 0), "heavy", fog=False).pixels for name, pixels in clean.items()
+    }
+    for kind, images in (("clean", clean), ("rainy", rainy)):
+        (folder / kind).mkdir()
+        for name, pixels in images.items():
+            Image.fromarray(pixels).save(folder / kind / f"{name}.png")
+        where = ["--input", str(folder / kind), "--output", str(folder / f"{kind}_out"), "--gpu_ids", "-1"]
+        assert test_program.main(where) == 0
+
+    def psnr(read: Callable[[str], np.ndarray]) -> float:
+        return float(np.mean([peak_signal_noise_ratio(clean[name], read(name)) for name in clean]))
+
+    def saved(kind: str) -> Callable[[str], np.ndarray]:
+        return lambda name: np.asarray(Image.open(folder / f"{kind}_out" / f"{name}.png"))
+
+    return {"input": psnr(lambda name: rainy[name]), "rainy": psnr(saved("rainy")), "clean": psnr(saved("clean"))}
+
+
+def test_without_a_checkpoint_the_shipped_model_takes_rain_away(derained: dict[str, float]) -> None:
+    assert derained["rainy"] > derained["input"] + LEAST_GAIN
+
+
+def test_the_shipped_model_leaves_clean_pictures_alone(derained: dict[str, float]) -> None:
+    assert derained["clean"] > LEAST_FIDELITY
