@@ -16,6 +16,7 @@ from options.checks import decided_by_host
 from options.facts import option_facts
 from options.namespace import Options
 from options.room import check_room
+from util.engine.allocation import keep_freed_memory
 from util.engine.compiling import AUTO
 from util.engine.distributed import Team
 from util.engine.faults import explained_building
@@ -60,6 +61,8 @@ def training_parts(opt: Options, team: Team) -> tuple[TrainingLoader, Model, Tra
     Raises:
         UserError: options that contradict the data, the machine, the number of processes or each other.
     """
+    if team.device.type == "cpu":
+        keep_freed_memory()
     loader = create_training_loader(opt, team.device.type, team.ranks)
     check_room(opt, team.device, loader.images_per_epoch, processes=team.ranks.count)
     torch.manual_seed(opt.seed)

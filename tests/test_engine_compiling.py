@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.networks import layers
 from tests.test_engine import BATCH, TwoPhases
 from tests.test_engine_steps import batches, curve, gradients, make_stepper, relative, weights
 from util.engine import compiling
@@ -24,8 +25,9 @@ def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """torch.compile that only notes what it was asked for."""
     asked: list[str] = []
 
-    def compile_(function: Any) -> Any:
-        asked.append(type(function.__self__).__name__ + "." + function.__name__)
+    def compile_(function: Any, **_: Any) -> Any:
+        owner = [type(function.__self__).__name__] if hasattr(function, "__self__") else []
+        asked.append(".".join([*owner, function.__name__]))
         return function
 
     monkeypatch.setattr(torch, "compile", compile_)
@@ -40,7 +42,8 @@ def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (560_000, 0.05, "cuda", True),
         (500, 20.0, "cuda", True),
         (100, 20.0, "cuda", False),
-        (560_000, 0.05, "cpu", False),
+        (100, 4.0, "cpu", False),
+        (1000, 4.0, "cpu", True),
     ],
 )
 def test_compiling_pays_for_many_or_slow_steps(steps: int, seconds: float, device: str, worthwhile: bool) -> None:
@@ -90,7 +93,7 @@ def break_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler whose code fails in the second phase, when the first has updated its networks already."""
     calls = 0
 
-    def compile_(function: Any) -> Any:
+    def compile_(function: Any, **_: Any) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
             nonlocal calls
             calls += 1
@@ -103,6 +106,7 @@ def break_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", compile_)
     monkeypatch.setattr(compiling, "find_obstacle", lambda device: None)
     monkeypatch.setattr(compiling, "pays", lambda steps, seconds, device: True)
+    monkeypatch.setattr(layers, "_FEWEST_FOR_WINOGRAD", 1)
     monkeypatch.setattr(compiling, "_MEASURED_STEPS", 1)
     monkeypatch.setattr(compiling, "_WARM_UP_STEPS", 1)
 
@@ -116,6 +120,11 @@ def test_where_compiled_code_fails_auto_goes_on_as_if_it_had_not_been_tried(
     assert curve(automatic, batches(4)) == expected
     assert torch.equal(weights(plain.model.nets), weights(automatic.model.nets))
     assert "going on without, because it does not work here (expected size 128==128)" in caplog.text
+
+
+def test_kernels_are_for_cpus() -> None:
+    with pytest.raises(UserError, match="use --compile networks on a GPU"):
+        Compilation("kernels", torch.device("cuda")).apply({})
 
 
 def test_where_compiled_code_fails_an_explicit_request_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ Measured on AMD Zen 5 with PyTorch 2.15; docs/performance.md has the figures. Al
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from models.networks.winograd import Transforms, WinogradConvolution
+
 _LANES = 32  # one direction of a kernel goes into channels as long as no more than these come of it
 _MIN_KERNEL = 4
+_FEWEST_FOR_WINOGRAD = 128  # channels on both sides; with fewer the sums cost more than the products save
 _SLOW_STRIDED_KERNEL = (3, 3)  # its weights' gradient with channels last and stride 2 is four times as slow in fp32
 
 
@@ -55,8 +59,43 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if plain(x) or x.ndim != 4 or not _is_channels_last(x):
             return super().forward(x)
-        samples = [F.batch_norm(sample, None, None, training=True, eps=self.eps) for sample in x.split(1)]
-        return samples[0] if len(samples) == 1 else torch.cat(samples)
+        return _InstanceNorm.apply(x, self.eps)
+
+
+class _InstanceNorm(Function):
+    """Batch norm of each image of a batch, with statistics in float32 or wider."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        ctx.eps = eps
+        normed, ones = torch.empty_like(x), _ones(x)
+        statistics = []
+        for sample, target in zip(x.split(1), normed.split(1), strict=True):
+            mean, inverse = torch.empty_like(ones), torch.empty_like(ones)
+            torch.native_batch_norm(
+                sample, ones, None, None, None, training=True, momentum=0.0, eps=eps, out=(target, mean, inverse)
+            )
+            statistics += [mean, inverse]
+        ctx.save_for_backward(x, *statistics)
+        return normed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x, *statistics), gradient = ctx.saved_tensors, laid_out(gradients[0])
+        ones = _ones(x)
+        differentiate = torch.ops.aten.native_batch_norm_backward
+        for_samples = [
+            differentiate(part, sample, ones, None, None, mean, inverse, True, ctx.eps, [True, False, False])[0]
+            for part, sample, mean, inverse in zip(
+                gradient.split(1), x.split(1), statistics[::2], statistics[1::2], strict=True
+            )
+        ]
+        return for_samples[0] if len(for_samples) == 1 else torch.cat(for_samples), None
+
+
+def _ones(x: Tensor) -> Tensor:
+    """A weight for each channel, whose precision is also that of the statistics."""
+    return torch.ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 class ReflectionPad2d(nn.ReflectionPad2d):
@@ -74,9 +113,22 @@ class Conv2d(nn.Conv2d):
 
     A convolution computes in vectors of channels, of which an image fills three places. So one direction of the kernel
     goes into the channels: k neighbours in a row stand side by side as k · C channels, and the kernel becomes k × 1.
+
+    Where the engine has a compiler (:meth:`fuse`), 3 × 3 kernels between many channels become Winograd's convolution.
     """
 
+    _transforms: Transforms | None = None
+
+    def fuse(self, compiler: Callable[[Any], Any] | None) -> None:
+        """Use operations that ``compiler`` has fused, from now on, or with None those of PyTorch again."""
+        simple = self.stride == (1, 1) and self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
+        wide = min(self.in_channels, self.out_channels) >= _FEWEST_FOR_WINOGRAD
+        if simple and wide and self.kernel_size == (3, 3) and self.padding in ((0, 0), (1, 1)):
+            self._transforms = None if compiler is None else Transforms.by(compiler)
+
     def forward(self, x: Tensor) -> Tensor:
+        if self._transforms is not None and not plain(x) and x.ndim == 4 and self._even(x):
+            return self._by_winograd(x, self._transforms)
         if self._rewritable(x):
             if self.out_channels * self.kernel_size[1] <= _LANES:
                 return self._collected(x)
@@ -93,6 +145,16 @@ class Conv2d(nn.Conv2d):
 
     def _settings(self) -> _Settings:
         return list(self.stride), list(self.padding), list(self.dilation), False, [0, 0], self.groups
+
+    def _even(self, x: Tensor) -> bool:
+        """Whether the outputs can be cut into tiles of 2 × 2."""
+        return all(side % 2 == 0 and side + 2 * pad > 2 for side, pad in zip(x.shape[2:], self.padding, strict=True))
+
+    def _by_winograd(self, x: Tensor, transforms: Transforms) -> Tensor:
+        if torch.is_autocast_enabled("cpu"):
+            x = x.to(torch.get_autocast_dtype("cpu"))
+        with in_own_precision(x):
+            return WinogradConvolution.apply(laid_out(x), self.weight, self.bias, self.padding[0], transforms)
 
     def _collected(self, x: Tensor) -> Tensor:
         """Few outputs: all columns of the kernel at every place, then each output from where its columns were."""

@@ -42,13 +42,20 @@ class PatchSampler(nn.Module):
         """
         embeddings = []
         for layer, (feature, index) in enumerate(zip(features, locations, strict=True)):
-            vectors = feature.flatten(2)[:, :, index].transpose(1, 2)  # [N, P, C]
+            vectors = _vectors(feature, index)
             if self.mlp:
                 vectors = self.get_submodule(f"mlp_{layer}")(vectors)
             if self.normalize:
                 vectors = vectors / (vectors.norm(dim=2, keepdim=True) + _NORM_EPSILON)
             embeddings.append(vectors)
         return embeddings
+
+
+def _vectors(feature: Tensor, index: Tensor) -> Tensor:
+    """[N, C, H, W] at ``index`` of its H · W positions → [N, P, C], without copying what is not taken."""
+    if feature.is_contiguous(memory_format=torch.channels_last):
+        return feature.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, index)
+    return feature.flatten(2)[:, :, index].transpose(1, 2)
 
 
 def common_region(images: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:

@@ -40,7 +40,7 @@ class PatchDiscriminator(TappedSequential):
             modules.append(Conv2d(width_in, width, 4, stride=1 if last else stride, padding=1, bias=first or bias))
             if not first:
                 modules.append(make_norm(norm, width))
-            modules.append(nn.LeakyReLU(0.2))
+            modules.append(nn.LeakyReLU(0.2, inplace=not first and norm != "none"))
             if antialias and not last:
                 modules.append(BlurDownsample(width))
             width_in = width

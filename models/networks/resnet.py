@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
             ReflectionPad2d(1),
             Conv2d(channels, channels, 3, bias=bias),
             make_norm(norm, channels),
-            nn.ReLU(),
+            _relu(norm),
         ]
         if dropout:
             layers.append(nn.Dropout(0.5))
@@ -74,7 +74,7 @@ class ResnetGenerator(TappedSequential):
         bias = convolution_has_bias(norm)
         taps = {"pad": 0, "conv": 1}
         layers: list[nn.Module] = [ReflectionPad2d(3), Conv2d(input_nc, ngf, 7, bias=bias)]
-        layers += [make_norm(norm, ngf), nn.ReLU()]
+        layers += [make_norm(norm, ngf), _relu(norm)]
         for step in (1, 2):
             taps[f"down{step}"] = len(layers)
             layers += _down(ngf * step, norm, bias, antialias_down)
@@ -117,13 +117,18 @@ class ResnetGenerator(TappedSequential):
         return laid_out(padded), crop
 
 
+def _relu(norm: str) -> nn.Module:
+    """In place, unless it comes right behind a convolution, whose output may be tapped."""
+    return nn.ReLU(inplace=norm != "none")
+
+
 def _down(width: int, norm: str, bias: bool, antialias: bool) -> list[nn.Module]:
     """Halve the resolution and double the channels."""
     stride = 1 if antialias else 2
     layers = [
         Conv2d(width, 2 * width, 3, stride=stride, padding=1, bias=bias),
         make_norm(norm, 2 * width),
-        nn.ReLU(),
+        _relu(norm),
     ]
     return [*layers, BlurDownsample(2 * width)] if antialias else layers
 
@@ -135,4 +140,4 @@ def _up(width: int, norm: str, bias: bool, antialias: bool) -> list[nn.Module]:
         resize: list[nn.Module] = [BlurUpsample(width), Conv2d(width, half, 3, padding=1, bias=bias)]
     else:
         resize = [ConvTranspose2d(width, half, 3, stride=2, padding=1, output_padding=1, bias=bias)]
-    return [*resize, make_norm(norm, half), nn.ReLU()]
+    return [*resize, make_norm(norm, half), _relu(norm)]

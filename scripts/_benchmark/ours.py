@@ -25,6 +25,7 @@ from options import Options, parse_train
 from options.assembly import untrained
 from scripts._benchmark.guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
 from scripts._step_costs import BytesMoved, attach_encoder, without_encoder
+from util.engine.allocation import keep_freed_memory
 from util.engine.device import choose_device
 from util.engine.distributed import Team
 from util.engine.precision import autocast, set_precision
@@ -73,6 +74,8 @@ class Training:
 
     def __init__(self, opt: Options) -> None:
         self._device = choose_device(opt.gpu_ids)
+        if self._device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(opt.seed)
         self._model = build(opt)
         self._batch = random_batch((opt.batch_size, opt.input_nc, opt.crop_size, opt.crop_size))

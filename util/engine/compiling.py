@@ -1,8 +1,9 @@
-"""torch.compile for the networks of a model: when it pays, and what happens where it does not work."""
+"""torch.compile for the networks of a model or for parts of them: when it pays, and what happens where it fails."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,22 +18,23 @@ from util.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-AUTO, OFF, NETWORKS = "auto", "off", "networks"
-COMPILE_MODES = (AUTO, OFF, NETWORKS)
+AUTO, OFF, KERNELS, NETWORKS = "auto", "off", "kernels", "networks"
+COMPILE_MODES = (AUTO, OFF, KERNELS, NETWORKS)
 
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 _METHODS = ("run", "forward_tapped", "forward")  # the first of them that a network has is what all calls go through
 _VARIANTS = 64  # of one network: phases that freeze it or not, taps, batch sizes
 _WARM_UP_STEPS, _MEASURED_STEPS = 2, 5
-_COMPILE_SECONDS = 300.0  # of a model at first, rounded up: 20 s of a core for each variant of a generator
-_SAVED_SHARE = {"cpu": 0.0, "cuda": 0.2}  # of a step; on a CPU nothing was to be gained, for GPUs it is an assumption
+_COMPILE_SECONDS = {"cpu": 120.0, "cuda": 300.0}  # of a model at first, rounded up; on GPUs an assumption
+_SAVED_SHARE = {"cpu": 0.15, "cuda": 0.2}  # of a step, rounded down; on GPUs an assumption
 _SAFETY = 2.0  # what compiling must save at least, in terms of what it costs
 
 
 class Compilation:
-    """Compiles a model's convolutional networks: at once (``networks``), never (``off``), or where it pays (``auto``).
+    """Compiles a model's convolutional networks (``networks``), only chains of simple operations within the layers that
+    offer it by a method ``fuse(compiler)`` (``kernels``, on CPUs), nothing (``off``), or what pays (``auto``).
 
-    ``auto`` times a few steps and compiles if the steps that are left will save, by cautious figures, twice of what
+    ``auto`` is about kernels on CPUs and about networks on GPUs: it times a few steps and compiles if the steps that are left will save, by cautious figures, twice of what
     compiling costs. Compiled networks keep their state dicts. What was compiled is kept for the next runs, in the
     folder that ``TORCHINDUCTOR_CACHE_DIR`` names, by default beside torch's other downloads.
     """
@@ -41,9 +43,12 @@ class Compilation:
         if mode not in COMPILE_MODES:
             raise ValueError(f"mode must be one of {COMPILE_MODES}, not {mode!r}")
         self.mode, self._device = mode, device
+        self._of_networks = mode == NETWORKS or (mode == AUTO and device.type != "cpu")
         self.steps_left = 0
         self._seconds: list[float] = []
         self._compiled: list[tuple[nn.Module, str, Any]] = []
+        self._fused: list[Any] = []
+        self._compiler = functools.cache(lambda function: torch.compile(function, dynamic=False))
         self._decided = mode == OFF
 
     @property
@@ -62,8 +67,9 @@ class Compilation:
         if self._decided or (self.mode == AUTO and len(self._seconds) < _WARM_UP_STEPS + _MEASURED_STEPS):
             return False
         self._decided = True
-        if self.mode == NETWORKS:
-            logger.info("--compile networks: compiling, which takes minutes; later runs find it in %s", cache_folder())
+        if self.mode != AUTO:
+            logger.info("--compile %s: compiling, which takes minutes; later runs find it in %s",
+                        self.mode, cache_folder())  # fmt: skip
             return True
         seconds = median(self._seconds[_WARM_UP_STEPS:])
         worthwhile = pays(self.steps_left, seconds, self._device.type)
@@ -75,18 +81,25 @@ class Compilation:
         return worthwhile
 
     def apply(self, nets: Mapping[str, nn.Module]) -> None:
-        """Compile those of ``nets`` that have convolutions; each is compiled when it is first used.
+        """Compile those of ``nets`` that have convolutions, or their layers; each when it is first used.
 
         Raises:
             UserError: nothing can be compiled on this machine, although it was asked for.
         """
+        if self.mode == KERNELS and self._device.type != "cpu":
+            raise UserError("--compile kernels: is for CPUs only; use --compile networks on a GPU.")
         obstacle = find_obstacle(self._device)
         if obstacle:
-            if self.mode == NETWORKS:
-                raise UserError(f"--compile networks: {obstacle}; or use --compile off.")
+            if self.mode != AUTO:
+                raise UserError(f"--compile {self.mode}: {obstacle}; or use --compile off.")
             logger.warning("--compile auto: going on without, because %s", obstacle)
             return
         _allow_variants()
+        if not self._of_networks:
+            layers = [module for network in nets.values() for module in network.modules()]
+            self._fused = [layer for layer in layers if callable(getattr(layer, "fuse", None))]
+            self._fuse(self._compiler)
+            return
         for network in _convolutional(nets.values()):
             method = next(name for name in _METHODS if callable(getattr(network, name, None)))
             compiled = torch.compile(getattr(network, method))
@@ -100,28 +113,36 @@ class Compilation:
             UserError: it was asked for.
         """
         lines = str(reason).splitlines() or [type(reason).__name__]
-        if self.mode == NETWORKS:
-            raise UserError(f"--compile networks: does not work here ({lines[0]}); use --compile off.") from reason
+        if self.mode != AUTO:
+            raise UserError(f"--compile {self.mode}: does not work here ({lines[0]}); use --compile off.") from reason
         logger.warning("--compile auto: going on without, because it does not work here (%s)", lines[0])
         for network, method, _ in self._compiled:
             delattr(network, method)
         self._compiled.clear()
+        self._fuse(None)
+        self._fused.clear()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """In this context the networks are as they were: whole images of many sizes would each be compiled for."""
         for network, method, _ in self._compiled:
             delattr(network, method)
+        self._fuse(None)
         try:
             yield
         finally:
+            self._fuse(self._compiler)
             for network, method, compiled in self._compiled:
                 setattr(network, method, compiled)
+
+    def _fuse(self, compiler: Any) -> None:
+        for layer in self._fused:
+            layer.fuse(compiler)
 
 
 def pays(steps: int, seconds: float, device: str) -> bool:
     """Whether ``steps`` of ``seconds`` each are worth compiling for."""
-    return steps * seconds * _SAVED_SHARE[device] > _SAFETY * _COMPILE_SECONDS
+    return steps * seconds * _SAVED_SHARE[device] > _SAFETY * _COMPILE_SECONDS[device]
 
 
 def cache_folder() -> Path:
