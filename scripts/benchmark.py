@@ -38,6 +38,7 @@ logger = logging.getLogger("benchmark")
 FEW_STEPS = 2  # to warm up; Adam's moments are there from the second on
 MANY_STEPS = 5  # also for compiling, recording and choosing algorithms
 LOADED_EPOCHS = 3
+USUAL = "the usual way"
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,6 +48,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--modes", help="e.g. fp32,bf16,bf16+compile=networks; if not given: what the device has")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="of CUT's repository: its cut and cycle_gan")
     parser.add_argument("--against_cyclegan", type=Path, metavar="CHECKOUT", help="of CycleGAN's repository")
+    parser.add_argument("--usual", action="store_true", help="time cclgan as it is usually written beside ours")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contestant has its turn")
     parser.add_argument("--repeat", type=int, default=1, help="steps per turn, e.g. 20 on a GPU")
     parser.add_argument("--batch_size", type=int, default=1)
@@ -87,6 +89,8 @@ def time_steps(args: argparse.Namespace, model: str, modes: Sequence[str], devic
             if checkout is not None and (flags := original_flags(flag, model, args, folder, device)):
                 name = f"original ({checkout.resolve().name})"
                 guests += all_of([OriginalGuest(name, flag, checkout, flags, shape, args.threads)], stack)
+        if args.usual and model == "cclgan":
+            guests += all_of([OurGuest(USUAL, "usual", our_flags(args, model, "fp32"), threads=args.threads)], stack)
         many = device == "cuda" or any("+" in mode for mode in modes)
         turns = take_turns(guests, rounds=args.rounds, warm_up=MANY_STEPS if many else FEW_STEPS, repeat=args.repeat)
     originals = [statistics.median(each.seconds) for name, each in turns.items() if name not in modes]

@@ -112,7 +112,7 @@ def test_rounding_is_of_the_size_of_pytorchs_own(dtype: torch.dtype, times: floa
 )
 def test_other_convolutions_stay_what_they_are(layer: Callable[[], Conv2d]) -> None:
     convolution = layer()
-    assert not used(convolution(image(1, convolution.in_channels, 8, 8, dtype=torch.float32)))
+    assert not used(convolution(image(1, WIDE, 8, 8, dtype=torch.float32)))
 
 
 def test_a_wide_one_uses_it_for_even_outputs_until_it_is_told_not_to() -> None:
@@ -188,6 +188,7 @@ def test_testing_and_validation_use_the_layers_as_they_are(narrow_layers_too: li
     stepper = make_stepper(model="cut", compile="kernels")
     stepper.step(batches(1)[0], 0)
     first = next(m for m in stepper.model.nets["G"].modules() if isinstance(m, ResidualBlock)).conv_block[1]
+    assert isinstance(first, Conv2d)
     x = image(1, first.in_channels, 8, 8, dtype=torch.float32)
     assert used(first(x))
     with stepper.as_tested():

@@ -148,13 +148,15 @@ class Conv2d(nn.Conv2d):
 
     def _even(self, x: Tensor) -> bool:
         """Whether the outputs can be cut into tiles of 2 × 2."""
-        return all(side % 2 == 0 and side + 2 * pad > 2 for side, pad in zip(x.shape[2:], self.padding, strict=True))
+        frame = 0 if self.padding == (0, 0) else 2
+        return all(side % 2 == 0 and side + frame > 2 for side in x.shape[2:])
 
     def _by_winograd(self, x: Tensor, transforms: Transforms) -> Tensor:
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.get_autocast_dtype("cpu"))
         with in_own_precision(x):
-            return WinogradConvolution.apply(laid_out(x), self.weight, self.bias, self.padding[0], transforms)
+            frame = 0 if self.padding == (0, 0) else 1
+            return WinogradConvolution.apply(laid_out(x), self.weight, self.bias, frame, transforms)
 
     def _collected(self, x: Tensor) -> Tensor:
         """Few outputs: all columns of the kernel at every place, then each output from where its columns were."""

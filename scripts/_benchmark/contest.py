@@ -28,6 +28,9 @@ class Guest:
         UserError: it cannot start or cannot do what it is told; the message has its own last words.
     """
 
+    has_ceiling = False
+    """Whether it can say what the machine can do at most."""
+
     def __init__(self, name: str, script: str, arguments: Sequence[str], *, threads: int | None, cwd: Path) -> None:
         self.name = name
         environment = dict(os.environ)
@@ -107,15 +110,16 @@ def take_turns(guests: Sequence[Guest], *, rounds: int, warm_up: int, repeat: in
     for number in range(rounds):
         for guest in guests if number % 2 == 0 else reversed(guests):
             turns[guest.name].seconds.append(guest.ask("step", repeat=repeat))
-            if isinstance(guest, OurGuest):
+            if guest.has_ceiling:
                 turns[guest.name].ceilings.append(guest.ask("ceiling"))
     return turns
 
 
 class OurGuest(Guest):
-    """A process with our own code in the role ``train``, ``infer`` or ``load``."""
+    """A process with our own code in the role ``train``, ``usual``, ``infer`` or ``load``."""
 
     def __init__(self, name: str, role: str, flags: Sequence[str], *, threads: int | None) -> None:
+        self.has_ceiling = role == "train"
         super().__init__(name, "ours.py", [role, *flags], threads=threads, cwd=ROOT)
 
 

@@ -1,6 +1,6 @@
 """Our side of a benchmark, as a process of its own: a training, a translation, or a data loader.
 
-python scripts/_benchmark/ours.py train|infer|load FLAGS_OF_TRAIN...
+python scripts/_benchmark/ours.py train|usual|infer|load FLAGS_OF_TRAIN...
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.creation import create_training_loader
 from models import Model, create_model
+from models.cclgan_model import CCLGANModel
 from options import Options, parse_train
 from options.assembly import untrained
 from scripts._benchmark.guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
+from scripts._benchmark.usual import UsualStep
 from scripts._step_costs import BytesMoved, attach_encoder, without_encoder
 from util.engine.allocation import keep_freed_memory
 from util.engine.device import choose_device
@@ -123,6 +125,32 @@ def build(opt: Options) -> Model:
     return model
 
 
+class UsualTraining:
+    """CCLGAN as it is usually written, with PyTorch as it comes."""
+
+    def __init__(self, opt: Options) -> None:
+        self._device = choose_device(opt.gpu_ids)
+        torch.manual_seed(opt.seed)
+        model = build(opt)
+        assert isinstance(model, CCLGANModel)
+        self._usual = UsualStep(model, learning_rate=opt.lr, betas=(opt.beta1, opt.beta2))
+        for network in (*self._usual.nets.values(), *model.frozen.values()):
+            network.to(self._device)
+        batch = random_batch((opt.batch_size, opt.input_nc, opt.crop_size, opt.crop_size))
+        self._batch = {side: batch[side].to(self._device) for side in "AB"}
+
+    def step(self) -> None:
+        """One training step."""
+        self._usual.step(self._batch)
+
+    def commands(self) -> Commands:
+        """What the host may ask for."""
+        return {
+            "step": lambda repeat=1: timed(self.step, self._device, repeat),
+            "peak": lambda: peak_bytes(self._device),
+        }
+
+
 class Translation:
     """The trained direction of a model on images of any size."""
 
@@ -173,8 +201,9 @@ class Loading:
         return {"epoch": self.epoch}
 
 
-ROLES: dict[str, Callable[[Options], Training | Translation | Loading]] = {
+ROLES: dict[str, Callable[[Options], Training | UsualTraining | Translation | Loading]] = {
     "train": Training,
+    "usual": UsualTraining,
     "infer": Translation,
     "load": Loading,
 }

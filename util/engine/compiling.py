@@ -34,9 +34,10 @@ class Compilation:
     """Compiles a model's convolutional networks (``networks``), only chains of simple operations within the layers that
     offer it by a method ``fuse(compiler)`` (``kernels``, on CPUs), nothing (``off``), or what pays (``auto``).
 
-    ``auto`` is about kernels on CPUs and about networks on GPUs: it times a few steps and compiles if the steps that are left will save, by cautious figures, twice of what
-    compiling costs. Compiled networks keep their state dicts. What was compiled is kept for the next runs, in the
-    folder that ``TORCHINDUCTOR_CACHE_DIR`` names, by default beside torch's other downloads.
+    ``auto`` is about kernels on CPUs and about networks on GPUs: it times a few steps and compiles if the steps that
+    are left will save, by cautious figures, twice of what compiling costs. Compiled networks keep their state dicts.
+    What was compiled is kept for the next runs, in the folder that ``TORCHINDUCTOR_CACHE_DIR`` names, by default beside
+    torch's other downloads.
     """
 
     def __init__(self, mode: str, device: torch.device) -> None:
