@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from scripts._benchmark.contest import OriginalGuest, OurGuest, Turns, all_of, take_turns
+from scripts._benchmark.contest import OriginalGuest, OurGuest, Turns, all_of, check_checkout, take_turns
 from scripts._benchmark.modes import default_modes, flags_of_mode, original_flags, parse_size
 from scripts._benchmark.report import InferenceRow, LoadingRow, Report, StepRow, Timing, load_warning, machine
 from util.command_line import CommandLine
@@ -39,6 +39,7 @@ FEW_STEPS = 2  # to warm up; Adam's moments are there from the second on
 MANY_STEPS = 5  # also for compiling, recording and choosing algorithms
 LOADED_EPOCHS = 3
 USUAL = "the usual way"
+ORIGINALS = ("against", "against_cyclegan")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -65,6 +66,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     chosen = parser.parse_args(argv)
     if chosen.rounds < 1 or chosen.repeat < 1:
         raise UserError("--rounds and --repeat must be at least 1.")
+    for flag in ORIGINALS:
+        if checkout := getattr(chosen, flag):
+            check_checkout(flag, checkout)
     return chosen
 
 
@@ -84,7 +88,7 @@ def time_steps(args: argparse.Namespace, model: str, modes: Sequence[str], devic
         )
         costs = {guest.name: guest.ask("cost") for guest in guests}
         shape = {"batch_size": args.batch_size, "channels": 3, "crop_size": args.crop_size}
-        for flag in ("against", "against_cyclegan"):
+        for flag in ORIGINALS:
             checkout = getattr(args, flag)
             if checkout is not None and (flags := original_flags(flag, model, args, folder, device)):
                 name = f"original ({checkout.resolve().name})"
@@ -133,12 +137,22 @@ def time_inference(
     return rows
 
 
-def time_loading(args: argparse.Namespace, cache: str) -> list[LoadingRow]:
-    """Epochs of the data loader with one kind of cache."""
-    flags = [*our_flags(args, "cut", "fp32"), "--cache", cache]
-    with OurGuest(f"--cache {cache}", "load", flags, threads=args.threads) as guest:
-        epochs = [(number, guest.ask("epoch", number=number)) for number in range(1, LOADED_EPOCHS + 1)]
-    return [LoadingRow(cache, number, int(found["images"]), found["seconds"]) for number, found in epochs]
+def time_loading(args: argparse.Namespace) -> list[LoadingRow]:
+    """Epochs of the data loader with each kind of cache in turn, of files that the system has read before."""
+    caches = args.caches.split(",")
+    with ExitStack() as stack:
+        flags = our_flags(args, "cut", "fp32")
+        guests = all_of([OurGuest(cache, "load", [*flags, f"--cache={cache}"], threads=args.threads) for cache in caches],
+                        stack)  # fmt: skip
+        for file in filter(Path.is_file, Path(args.loader).rglob("*")):
+            file.read_bytes()
+        found = [
+            (guest.name, number, guest.ask("epoch", number=number))
+            for number in range(1, LOADED_EPOCHS + 1)
+            for guest in (guests if number % 2 else reversed(guests))
+        ]
+    rows = [LoadingRow(cache, number, int(each["images"]), each["seconds"]) for cache, number, each in found]
+    return sorted(rows, key=lambda row: caches.index(row.cache))
 
 
 @entry_point
@@ -160,9 +174,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if sizes:
         logger.info("inference …")
         report.inference += time_inference(args, models[0] if models else "cut", modes, sizes)
-    for cache in args.caches.split(",") if args.loader else ():
-        logger.info("loading, --cache %s …", cache)
-        report.loading += time_loading(args, cache)
+    if args.loader:
+        logger.info("loading …")
+        report.loading += time_loading(args)
     print(report.markdown())
     if args.markdown:
         args.markdown.write_text(report.markdown() + "\n", encoding="utf-8")

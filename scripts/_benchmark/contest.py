@@ -133,13 +133,18 @@ class OriginalGuest(Guest):
     def __init__(
         self, name: str, flag: str, checkout: Path, flags: Sequence[str], shape: Mapping[str, int], threads: int | None
     ) -> None:
-        if not (checkout / "options" / "train_options.py").is_file():
-            raise UserError(
-                f"--{flag} {checkout}: no options/train_options.py there; give the folder of a checkout of "
-                "CUT's or CycleGAN's repository."
-            )
+        check_checkout(flag, checkout)
         arguments = [str(checkout.resolve()), json.dumps(shape), *flags]
         super().__init__(name, "guest.py", arguments, threads=threads, cwd=checkout)
+
+
+def check_checkout(flag: str, checkout: Path) -> None:
+    """Raise :class:`UserError` if this is no checkout of CUT's or CycleGAN's repository."""
+    if not (checkout / "options" / "train_options.py").is_file():
+        raise UserError(
+            f"--{flag} {checkout}: no options/train_options.py there; give the folder of a checkout of "
+            "CUT's or CycleGAN's repository."
+        )
 
 
 def all_of(guests: Sequence[Guest], stack: ExitStack) -> list[Guest]:

@@ -28,6 +28,8 @@ Batch = dict[str, Tensor]
 class _Blur(nn.Module):
     """A depthwise filter as a convolution behind a padding."""
 
+    filt: Tensor
+
     def __init__(self, filt: Tensor, *, up: bool) -> None:
         super().__init__()
         self.up, self.pad = up, nn.ReplicationPad2d(1) if up else nn.ReflectionPad2d(1)
