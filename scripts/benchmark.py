@@ -142,8 +142,9 @@ def time_loading(args: argparse.Namespace) -> list[LoadingRow]:
     caches = args.caches.split(",")
     with ExitStack() as stack:
         flags = our_flags(args, "cut", "fp32")
-        guests = all_of([OurGuest(cache, "load", [*flags, f"--cache={cache}"], threads=args.threads) for cache in caches],
-                        stack)  # fmt: skip
+        guests = all_of(
+            [OurGuest(cache, "load", [*flags, f"--cache={cache}"], threads=args.threads) for cache in caches], stack
+        )
         for file in filter(Path.is_file, Path(args.loader).rglob("*")):
             file.read_bytes()
         found = [
