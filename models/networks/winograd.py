@@ -89,11 +89,11 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def input_places(x: Tensor, padding: int) -> Tensor:
-    """Bᵀ d B of every tile d of ``x`` [N, H, W, C], surrounded by ``padding`` zeros → [16, tiles, C]."""
-    padded = F.pad(_wide(x), (0, 0, padding, padding, padding, padding))
-    height, width = (side - _TILE + _STEP for side in padded.shape[1:3])
-    shifted = [[padded[:, i : height + i : _STEP, j : width + j : _STEP] for j in range(_TILE)] for i in range(_TILE)]
+def input_places(x: Tensor) -> Tensor:
+    """Bᵀ d B of every tile d of ``x`` [N, H, W, C] → [16, tiles, C]."""
+    wide = _wide(x)
+    height, width = (side - _TILE + _STEP for side in x.shape[1:3])
+    shifted = [[wide[:, i : height + i : _STEP, j : width + j : _STEP] for j in range(_TILE)] for i in range(_TILE)]
     return _places(_twice(_of_input, shifted), x.dtype)
 
 
@@ -168,33 +168,39 @@ class WinogradConvolution(Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, transforms: Transforms
     ) -> Tensor:
         ctx.padding, ctx.transforms, ctx.has_bias, ctx.dtype = padding, transforms, bias is not None, weight.dtype
-        pixels = x.detach().permute(0, 2, 3, 1)
+        pixels = _framed(x, padding)
         kernel = transforms.kernel_places(weight.detach(), x.dtype)
         ctx.save_for_backward(x, kernel)
         shift = None if bias is None else bias.detach()
-        products = torch.bmm(transforms.input_places(pixels, padding), kernel)
-        return transforms.output_image(products, shift, _tiles(pixels, padding)).permute(0, 3, 1, 2)
+        products = torch.bmm(transforms.input_places(pixels), kernel)
+        return transforms.output_image(products, shift, _tiles(pixels)).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         (x, kernel), transforms = ctx.saved_tensors, ctx.transforms
-        pixels = x.detach().permute(0, 2, 3, 1)
+        pixels = _framed(x, ctx.padding)
         places = transforms.output_places(gradient.permute(0, 2, 3, 1).contiguous())
         for_x = for_weight = for_bias = None
         if ctx.needs_input_grad[0]:
             for_places = torch.bmm(places, kernel.transpose(1, 2))
-            image = transforms.input_image(for_places, _tiles(pixels, ctx.padding), ctx.padding)
+            image = transforms.input_image(for_places, _tiles(pixels), ctx.padding)
             for_x = image.permute(0, 3, 1, 2)
         if ctx.needs_input_grad[1]:
-            products = torch.bmm(transforms.input_places(pixels, ctx.padding).transpose(1, 2), places)
+            products = torch.bmm(transforms.input_places(pixels).transpose(1, 2), places)
             for_weight = transforms.kernel_gradient(products, ctx.dtype)
         if ctx.has_bias and ctx.needs_input_grad[2]:
             for_bias = gradient.sum((0, 2, 3), dtype=ctx.dtype)
         return for_x, for_weight, for_bias, None, None
 
 
-def _tiles(pixels: Tensor, padding: int) -> tuple[int, int, int]:
+def _framed(x: Tensor, padding: int) -> Tensor:
+    """[N, C, H, W] → [N, H, W, C] in a frame of zeros; not left to the compiler, whose loops it would slow down."""
+    pixels = x.detach().permute(0, 2, 3, 1)
+    return F.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels
+
+
+def _tiles(framed: Tensor) -> tuple[int, int, int]:
     """How many tiles there are: images, and in each of them rows and columns."""
-    height, width = ((side + 2 * padding - _STEP) // _STEP for side in pixels.shape[1:3])
-    return pixels.shape[0], height, width
+    height, width = ((side - _STEP) // _STEP for side in framed.shape[1:3])
+    return framed.shape[0], height, width
