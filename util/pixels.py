@@ -22,7 +22,9 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     import torch
 
     planes = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
-    return torch.from_numpy(planes).div_(half_range(pixels.dtype)).sub_(1.0)
+    planes /= np.float32(half_range(pixels.dtype))  # by NumPy: PyTorch's threads would wait for each other longer
+    planes -= np.float32(1)
+    return torch.from_numpy(planes)
 
 
 def from_tensor(image: Tensor, dtype: np.dtype | type = np.uint8) -> np.ndarray:
