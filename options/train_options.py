@@ -45,7 +45,7 @@ ENGINE_OPTIONS: tuple[Option, ...] = (
     Option(
         "compile",
         "off",
-        "torch.compile for the networks; auto: where it pays for the steps to come",
+        "torch.compile for the networks, or (kernels, on CPUs) for sums in their layers; auto: what pays",
         choices=COMPILE_MODES,
     ),
     Option("cuda_graphs", "off", "record the whole step once and replay it; auto: where possible", choices=GRAPH_MODES),
