@@ -95,7 +95,7 @@ def time_steps(args: argparse.Namespace, model: str, modes: Sequence[str], devic
                 guests += all_of([OriginalGuest(name, flag, checkout, flags, shape, args.threads)], stack)
         if args.usual and model == "cclgan":
             guests += all_of([OurGuest(USUAL, "usual", our_flags(args, model, "fp32"), threads=args.threads)], stack)
-        many = device == "cuda" or any("+" in mode for mode in modes)
+        many = device == "cuda" or any("networks" in mode or "auto" in mode for mode in modes)
         turns = take_turns(guests, rounds=args.rounds, warm_up=MANY_STEPS if many else FEW_STEPS, repeat=args.repeat)
     originals = [statistics.median(each.seconds) for name, each in turns.items() if name not in modes]
     return [
