@@ -131,6 +131,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, data: Path, model: st
         assert other == pytest.approx(row, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.heavy
 def test_in_single_precision_two_processes_agree_where_adam_does_not_step_by_rounding(
     tmp_path: Path, data: Path
 ) -> None:
@@ -189,6 +190,7 @@ def test_the_limit_of_time_of_one_process_is_everybodys(tmp_path: Path, data: Pa
     train(tmp_path / "run", limits, 2, EXIT_TIME_LIMIT, EXIT_TIME_LIMIT, prepare=prepare)
 
 
+@pytest.mark.heavy
 def test_validation_is_the_leaders_and_anybody_can_stop_it(tmp_path: Path, data: Path) -> None:
     command = flags(data, tmp_path, "run", "cut", "--val_freq", "1", "--val_phase", "test")
 
@@ -264,6 +266,7 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, data: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.heavy
 def test_a_process_that_falls_silent_is_waited_for_no_longer_than_the_timeout(tmp_path: Path, data: Path) -> None:
     def prepare(rank: int) -> None:
         distributed.TIMEOUT = timedelta(seconds=1)

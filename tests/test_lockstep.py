@@ -68,7 +68,9 @@ def put_in_step(follower: Stepper, leader: Stepper) -> None:
     follower.load_optimizers(states)
 
 
-@pytest.mark.parametrize("model", ["cut", "cycle_gan", pytest.param("cclgan", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    "model", ["cut", *(pytest.param(model, marks=pytest.mark.heavy) for model in ("cycle_gan", "cclgan"))]
+)
 def test_every_step_of_a_trajectory_has_the_losses_and_gradients_of_the_plain_one(
     model: str, plain_layers: Any
 ) -> None:
