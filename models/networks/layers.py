@@ -19,7 +19,7 @@ from models.networks.winograd import Transforms, WinogradConvolution
 
 _LANES = 32  # one direction of a kernel goes into channels as long as no more than these come of it
 _MIN_KERNEL = 4
-_FEWEST_FOR_WINOGRAD = 128  # channels on both sides; with fewer the sums cost more than the products save
+_FEWEST_FOR_WINOGRAD = 64  # channels on both sides; with fewer the sums cost more than the products save
 _SLOW_STRIDED_KERNEL = (3, 3)  # its weights' gradient with channels last and stride 2 is four times as slow in fp32
 
 

@@ -71,7 +71,7 @@ def _twice(line: Callable[[Line], Line], grid: Grid) -> Grid:
 
 def _places(grid: Grid, dtype: torch.dtype) -> Tensor:
     """The elements of a 4 × 4 ``grid`` [N, h, w, C] → [16, N · h · w, C]."""
-    return torch.stack([element for row in grid for element in row]).to(dtype).flatten(1, 3)
+    return torch.stack([element.to(dtype) for row in grid for element in row]).flatten(1, 3)
 
 
 def _grid(places: Tensor, tiles: tuple[int, int, int]) -> Grid:
@@ -80,9 +80,10 @@ def _grid(places: Tensor, tiles: tuple[int, int, int]) -> Grid:
     return [[square[i, j] for j in range(_TILE)] for i in range(_TILE)]
 
 
-def _image(grid: Grid) -> Tensor:
+def _image(grid: Grid, dtype: torch.dtype) -> Tensor:
     """The four pixels of each tile, 2 × 2 of [N, h, w, C] → [N, 2h, 2w, C]."""
-    return torch.stack([torch.stack(list(row), 3) for row in grid], 2).flatten(3, 4).flatten(1, 2)
+    rows = [torch.stack([pixel.to(dtype) for pixel in row], 3) for row in grid]
+    return torch.stack(rows, 2).flatten(3, 4).flatten(1, 2)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -98,25 +99,34 @@ def input_places(x: Tensor) -> Tensor:
 
 
 def input_image(places: Tensor, tiles: tuple[int, int, int], padding: int) -> Tensor:
-    """The other way round for gradients: B v Bᵀ of every tile, overlapping ones added up."""
+    """The other way round for gradients: B v Bᵀ of every tile, overlapping ones added up, without the padding.
 
-    def at(part: Tensor, below: int, right: int) -> Tensor:
-        return F.pad(part, (0, 0, right, 1 - right, below, 1 - below))
+    First along the columns, then along the rows: so a pixel is a sum of two lines and not of four tiles.
+    """
+    grid = _grid(places, tiles)
+    columns = [_overlapping(_to_input([row[j] for row in grid]), 1, padding) for j in range(_TILE)]
+    pixels = [_overlapping(_to_input([column[a] for column in columns]), 2, padding) for a in range(_STEP)]
+    return _image(pixels, places.dtype)
 
-    parts = _twice(_to_input, _grid(places, tiles))
-    pixels = [
-        [sum(at(parts[a + _STEP * i][b + _STEP * j], i, j) for i in (0, 1) for j in (0, 1)) for b in (0, 1)]
-        for a in (0, 1)
-    ]
-    image = _image(pixels)  # type: ignore[arg-type]
-    inner = image[:, padding : image.shape[1] - padding, padding : image.shape[2] - padding]
-    return inner.to(places.dtype)
+
+def _overlapping(line: Line, dimension: int, padding: int) -> Line:
+    """The four places of each tile → the two of each step: the last two of a tile lie on the first two of the next."""
+
+    def moved(part: Tensor, before: int, behind: int) -> Tensor:
+        return F.pad(part, (*[0, 0] * (part.ndim - 1 - dimension), before, behind))
+
+    first, second, third, fourth = line
+    if padding:  # the first and the last place of all fall away
+        return second + moved(fourth, 1, -1), third + moved(first, -1, 1)
+    return moved(first, 0, 1) + moved(third, 1, 0), moved(second, 0, 1) + moved(fourth, 1, 0)
 
 
 def output_image(places: Tensor, bias: Tensor | None, tiles: tuple[int, int, int]) -> Tensor:
     """Aᵀ m A of every tile, and the bias → [N, 2h, 2w, K]."""
-    image = _image(_twice(_to_output, _grid(places, tiles)))
-    return (image if bias is None else image + bias).to(places.dtype)
+    grid = _twice(_to_output, _grid(places, tiles))
+    if bias is not None:
+        grid = [[pixel + bias for pixel in row] for row in grid]
+    return _image(grid, places.dtype)
 
 
 def output_places(gradient: Tensor) -> Tensor:
@@ -130,7 +140,7 @@ def kernel_places(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """G g Gᵀ of ``weight`` [K, C, 3, 3] → [16, C, K]."""
     kernel = weight.permute(2, 3, 1, 0)
     grid = _twice(_of_kernel, [[kernel[i, j] for j in range(3)] for i in range(3)])
-    return torch.stack([element for row in grid for element in row]).to(dtype)
+    return torch.stack([element.to(dtype) for row in grid for element in row])
 
 
 def kernel_gradient(places: Tensor, dtype: torch.dtype) -> Tensor:
@@ -183,7 +193,7 @@ class WinogradConvolution(Function):
         places = transforms.output_places(gradient.permute(0, 2, 3, 1).contiguous())
         for_x = for_weight = for_bias = None
         if ctx.needs_input_grad[0]:
-            for_places = torch.bmm(places, kernel.transpose(1, 2))
+            for_places = torch.bmm(places, kernel.transpose(1, 2).contiguous())
             image = transforms.input_image(for_places, _tiles(pixels), ctx.padding)
             for_x = image.permute(0, 3, 1, 2)
         if ctx.needs_input_grad[1]:
