@@ -23,6 +23,7 @@ from models.base_model import Batch, Model, Phase, discriminator_from, discrimin
 from models.cclgan_options import OPTIONS, PRESETS, check_weights
 from models.image_pool import ImagePool
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
+from models.losses.rain_exchange import rain_on, streaks
 from models.networks import create_sampler, sample_locations
 from models.networks.batching import encode_together, forward_together, generate_together
 from models.networks.patch_sampler import common_region
@@ -73,6 +74,7 @@ class CCLGANModel(Model):
         self.nets["G_B"] = generator_from(opt, opt.output_nc, opt.input_nc)
         self.lambda_GAN = opt.lambda_GAN
         self.lambda_identity = opt.lambda_identity
+        self.lambda_exchange = opt.lambda_exchange
         if opt.lambda_GAN > 0 or opt.lambda_inter > 0:
             self.nets["D_A"] = discriminator_from(opt, opt.output_nc)
             self.nets["D_B"] = discriminator_from(opt, opt.input_nc)
@@ -176,6 +178,8 @@ class CCLGANModel(Model):
         if x.idt_N is not None and x.idt_R is not None:
             identity = F.l1_loss(x.idt_N, x.N) + F.l1_loss(x.idt_R, x.R)
             losses["idt"] = self.lambda_identity * identity
+        if self.lambda_exchange > 0:
+            losses["exchange"] = self.lambda_exchange * self.exchange_loss(x)
         return losses
 
     def _losses_from_discriminators(self, x: TwoBranches) -> dict[str, Tensor]:
@@ -244,6 +248,13 @@ class CCLGANModel(Model):
             R, N, *generated = forward_together(phi, constants)
         N_hat, R_hat = generated or (N, R)  # not looked at if only real negatives are
         return self.intra(R_tilde, R, N, N_hat) + self.intra(N_tilde, N, R, R_hat)
+
+    def exchange_loss(self, x: TwoBranches) -> Tensor:
+        """|G_A(N + sρ) − N|₁ where ρ is the rain that G_A has just taken off R (not in the paper)."""
+        with torch.no_grad():
+            (R,), (N,), (N_hat,) = common_region([[x.R], [x.N], [x.N_hat]])
+            rained_on = rain_on(N, streaks(R - N_hat))
+        return F.l1_loss(self.nets["G_A"](rained_on), N)
 
     def discriminator_losses(self, x: TwoBranches) -> dict[str, Tensor]:
         """Eq. 8–9 from the discriminators' side, halved as in CycleGAN, and inter-CCL if they learn from it."""

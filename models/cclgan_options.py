@@ -29,6 +29,8 @@ OPTIONS = (
     Option("lambda_intra", 0.5, "weight of intra-CCL, eq. 3 (0: no semantic encoder is loaded)", minimum=0),
     Option("lambda_inter", 1.28, "weight of inter-CCL, eq. 6, as a mean over patches", minimum=0),
     Option("lambda_identity", 0.5, "weight of the L1 identity term (0: eq. 11 as written)", minimum=0),
+    Option("lambda_exchange", 0.0, "weight of the L1 rain exchange: G_A takes rain off N that it took off R before "
+           "(not in the paper)", minimum=0),
     Option("nce_layers", "down1,down2,block1", "layers of the generators for LCL, by name or position "
            "(the default is 4,8,12 of the antialiased ResNet)", architecture=True),
     Option("nce_T", 0.07, "temperature τ of LCL", above=0),
@@ -58,7 +60,7 @@ def check_weights(opt: Any) -> None:
     """Raise :class:`UserError` if the weights leave nothing to train or contradict other options."""
     if not any((opt.lambda_GAN, opt.lambda_NCE, opt.lambda_intra, opt.lambda_inter, opt.lambda_identity)):
         raise UserError("all of --lambda_GAN, _NCE, _intra, _inter and _identity are 0, so nothing trains; raise one.")
-    for flag in ("--lambda_inter", "--lambda_identity"):
+    for flag in ("--lambda_inter", "--lambda_identity", "--lambda_exchange"):
         if getattr(opt, flag.removeprefix("--")) > 0:
             need_equal_channels(opt, flag, f"{flag} 0")
     if opt.lambda_intra > 0 and opt.intra_negatives == "fake" and opt.intra_beta == 0:

@@ -156,6 +156,8 @@ def _usual_generator_terms(model: CCLGANModel, batch: Batch) -> Iterator[Tensor]
     yield model.gan.fool(nets["D_A"](N_hat)) + model.gan.fool(nets["D_B"](R_hat))
     if model.lambda_identity > 0:
         yield nets["G_A"](N).mean() + nets["G_B"](R).mean()
+    if model.lambda_exchange > 0:
+        yield nets["G_A"](N_hat.detach()).mean()
     if model.lcl_taps:
         pairs = [("A", R, "B", N_hat), ("B", N, "A", R_hat)]
         pairs += [("B", N_hat, "A", R_tilde), ("A", R_hat, "B", N_tilde)] if model.lcl_reconstructions else []

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import models.cclgan_model as cclgan
 from models.cclgan_model import CCLGANModel
 from models.cclgan_options import OPTIONS, PRESETS
+from models.losses.rain_exchange import rain_on, streaks
 from models.networks.semantic import SemanticEncoder
 from util.errors import UserError
 
@@ -185,6 +186,9 @@ class NaiveStep:
             )
         if o["lambda_identity"]:
             total = total + o["lambda_identity"] * (F.l1_loss(self.G_A(N), N) + F.l1_loss(self.G_B(R), R))
+        if o["lambda_exchange"]:
+            rained_on = rain_on(N, streaks(R - self.G_A(R)).detach())
+            total = total + o["lambda_exchange"] * F.l1_loss(self.G_A(rained_on), N)
         return total
 
     def discriminator_loss(self, R: Tensor, N: Tensor) -> Tensor:
@@ -215,6 +219,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"inter_updates_D": True},
     {"lambda_intra": 0.0},
     {"lambda_inter": 0.0},
+    {"lambda_exchange": 3.0},
     {"lambda_NCE": 0.0, "residual": True},
     {"no_antialias": True, "no_antialias_up": True},
 ]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cclgan_model import CCLGANModel
+from models.losses.rain_exchange import rain_on, streaks
 from models.networks.blur import BlurDownsample, BlurUpsample
 from models.networks.layers import Conv2d, ConvTranspose2d, InstanceNorm2d, ReflectionPad2d
 from models.networks.resnet import ResidualBlock
@@ -129,6 +130,9 @@ class UsualStep:
             losses["G_B"] = model.lambda_GAN * model.gan.fool(nets["D_B"](R_hat))
         if model.lambda_identity > 0:
             losses["idt"] = model.lambda_identity * (F.l1_loss(nets["G_A"](N), N) + F.l1_loss(nets["G_B"](R), R))
+        if model.lambda_exchange > 0:
+            rained_on = rain_on(N, streaks(R - N_hat.detach()))
+            losses["exchange"] = model.lambda_exchange * F.l1_loss(nets["G_A"](rained_on), N)
         if model.lcl_taps:
             pairs = [("A", R, "B", N_hat), ("B", N, "A", R_hat)]
             pairs += [("B", N_hat, "A", R_tilde), ("A", R_hat, "B", N_tilde)] if model.lcl_reconstructions else []

@@ -1,0 +1,44 @@
+"""Rain exchange: rain that was taken off one image falls on another, from which it must be taken off again.
+
+Not in the paper. With ρ = R − N̂, the layer that G_A has just removed, and s drawn for each image,
+
+    L = |G_A(N + s · streaks(ρ)) − N|₁
+
+trains G_A with a target for every pixel, on rain that looks as it does in the rainy images and lies on clean ones. As s
+also makes it stronger than what was removed, streaks that were half removed are removed further the next time.
+
+Only streaks go across, narrow and brighter than what is around them. The layer as it is also holds what G_A changed
+over wide areas, and there nothing stops it: each exchange darkens images a little more. docs/experiments.md has the
+measurements.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WINDOW = 31  # pixels; the sides of the squares in which a streak is compared with what is around it
+BELOW_MEAN = 0.5  # standard deviations; streaks raise the mean around them, so the ground lies below it
+STRENGTHS = (0.5, 2.5)  # bounds of s
+
+
+def streaks(layer: Tensor) -> Tensor:
+    """The part of a rain layer that is brighter than its ground: [N, C, H, W] in [-2, 2] → the same, at least 0."""
+    mean = _around(layer)
+    deviation = (_around(layer.square()) - mean.square()).clamp(min=0).sqrt()
+    return F.relu(layer - (mean - BELOW_MEAN * deviation))
+
+
+def rain_on(clean: Tensor, rain: Tensor) -> Tensor:
+    """``clean`` + s · ``rain``, each [N, C, H, W], within [-1, 1] and with s at random for each image."""
+    strength = torch.empty(clean.shape[0], 1, 1, 1, device=clean.device, dtype=clean.dtype).uniform_(*STRENGTHS)
+    return (clean + strength * rain).clamp(-1, 1)
+
+
+def _around(x: Tensor) -> Tensor:
+    """Mean of the ``WINDOW`` × ``WINDOW`` pixels around each, of those that exist: along columns, then along rows."""
+    for window in ((WINDOW, 1), (1, WINDOW)):
+        padding = (window[0] // 2, window[1] // 2)
+        x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
+    return x
