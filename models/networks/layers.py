@@ -135,7 +135,7 @@ class Conv2d(nn.Conv2d):
             if self.in_channels * self.kernel_size[1] <= _LANES and x.requires_grad and torch.is_grad_enabled():
                 return self._spread(x)  # only the gradient for an image is slow, not the way from it
         if not plain(x) and torch.is_grad_enabled() and _weight_gradient_is_slow(self, x):
-            return _StridedConvolution.apply(x, self.weight, self.bias, self._settings())
+            return _Convolution.apply(x, self.weight, self.bias, self._settings(), True)
         return super().forward(x)
 
     def _rewritable(self, x: Tensor) -> bool:
@@ -177,14 +177,18 @@ class Conv2d(nn.Conv2d):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """Transposed convolution whose weights' gradient is not slow with channels last."""
+    """Transposed convolution whose gradients for weights and bias are not slow with channels last."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if output_size is None and not plain(x) and torch.is_grad_enabled() and _weight_gradient_is_slow(self, x):
-            padding, extra = list(self.padding), list(self.output_padding)  # type: ignore[arg-type]
-            settings = (list(self.stride), padding, list(self.dilation), True, extra, self.groups)
-            return _StridedConvolution.apply(x, self.weight, self.bias, settings)
-        return super().forward(x, output_size)
+        if output_size is not None or plain(x) or self.padding_mode != "zeros" or not torch.is_grad_enabled():
+            return super().forward(x, output_size)
+        rearranged = _weight_gradient_is_slow(self, x)
+        weight = self.weight
+        if torch.is_autocast_enabled("cpu"):
+            x, weight = (part.to(torch.get_autocast_dtype("cpu")) for part in (x, weight))
+        padding, extra = list(self.padding), list(self.output_padding)  # type: ignore[arg-type]
+        settings = (list(self.stride), padding, list(self.dilation), True, extra, self.groups)
+        return _Convolution.apply(x, weight, self.bias, settings, rearranged)
 
 
 class _Spread(Function):
@@ -261,25 +265,30 @@ def _weight_gradient_is_slow(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -
     )
 
 
-class _StridedConvolution(Function):
-    """A convolution whose weights' gradient is computed in PyTorch's usual memory format."""
+class _Convolution(Function):
+    """A convolution with the gradients that PyTorch is slow at: a transposed one's for its bias, which takes as long
+    as the others together, and if ``rearranged`` the one for the weights, which is computed in the usual memory format.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: _Settings) -> Tensor:
-        ctx.settings, ctx.has_bias = settings, bias is not None
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: _Settings, rearranged: bool
+    ) -> Tensor:
+        ctx.settings, ctx.rearranged = settings, rearranged
+        ctx.bias_type = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
-        return torch.ops.aten.convolution(x, weight, bias, *settings)
+        return torch.ops.aten.convolution(x, weight, None if bias is None else bias.to(x.dtype), *settings)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         (x, weight), gradient = ctx.saved_tensors, gradients[0]
         differentiate = torch.ops.aten.convolution_backward
         for_x = for_weight = for_bias = None
         if ctx.needs_input_grad[0]:
             for_x = differentiate(gradient, x, weight, None, *ctx.settings, [True, False, False])[0]
         if ctx.needs_input_grad[1]:
-            usual = [part.contiguous() for part in (gradient, x, weight)]
-            for_weight = differentiate(*usual, None, *ctx.settings, [False, True, False])[1]
-        if ctx.has_bias and ctx.needs_input_grad[2]:
-            for_bias = gradient.sum((0, 2, 3))
-        return for_x, for_weight, for_bias, None
+            parts = [part.contiguous() if ctx.rearranged else part for part in (gradient, x, weight)]
+            for_weight = differentiate(*parts, None, *ctx.settings, [False, True, False])[1]
+        if ctx.bias_type is not None and ctx.needs_input_grad[2]:
+            for_bias = gradient.sum((0, 2, 3), dtype=ctx.bias_type)
+        return for_x, for_weight, for_bias, None, None

@@ -29,6 +29,7 @@ Line = Sequence[Tensor]
 Grid = Sequence[Line]
 _TILE, _STEP = 4, 2  # inputs of a tile in a row, and outputs
 _SQUARE = (_TILE, _TILE)
+_WHOLE_TILE = _TILE + 1  # the place where A g Aᵀ is the sum of a tile's gradients
 
 
 def _of_input(d: Line) -> Line:
@@ -200,7 +201,7 @@ class WinogradConvolution(Function):
             products = torch.bmm(transforms.input_places(pixels).transpose(1, 2), places)
             for_weight = transforms.kernel_gradient(products, ctx.dtype)
         if ctx.has_bias and ctx.needs_input_grad[2]:
-            for_bias = gradient.sum((0, 2, 3), dtype=ctx.dtype)
+            for_bias = places[_WHOLE_TILE].sum(0, dtype=ctx.dtype)
         return for_x, for_weight, for_bias, None, None
 
 
