@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.networks import layers
 from models.networks.blur import BlurDownsample, BlurUpsample
-from models.networks.layers import Conv2d, ConvTranspose2d, InstanceNorm2d, ReflectionPad2d, laid_out
+from models.networks.instance_norm import InstanceNorm2d
+from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d, laid_out
 
 SIZES = [(7, 7), (8, 11), (9, 6), (13, 4)]
 NARROW, WIDE = 3, 5

@@ -42,60 +42,8 @@ def in_own_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def _is_channels_last(x: Tensor) -> bool:
+def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
-
-
-class InstanceNorm2d(nn.InstanceNorm2d):
-    """Instance norm without affine parameters and running statistics, [N, C, H, W] → [N, C, H, W].
-
-    PyTorch's copies images with channels last into the other format. Batch norm of a batch of one is the same and
-    does not.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=False, track_running_stats=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if plain(x) or x.ndim != 4 or not _is_channels_last(x):
-            return super().forward(x)
-        return _InstanceNorm.apply(x, self.eps)
-
-
-class _InstanceNorm(Function):
-    """Batch norm of each image of a batch, with statistics in float32 or wider."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        ctx.eps = eps
-        normed, ones = torch.empty_like(x), _ones(x)
-        statistics = []
-        for sample, target in zip(x.split(1), normed.split(1), strict=True):
-            mean, inverse = torch.empty_like(ones), torch.empty_like(ones)
-            torch.native_batch_norm(
-                sample, ones, None, None, None, training=True, momentum=0.0, eps=eps, out=(target, mean, inverse)
-            )
-            statistics += [mean, inverse]
-        ctx.save_for_backward(x, *statistics)
-        return normed
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (x, *statistics), gradient = ctx.saved_tensors, laid_out(gradients[0])
-        ones = _ones(x)
-        differentiate = torch.ops.aten.native_batch_norm_backward
-        for_samples = [
-            differentiate(part, sample, ones, None, None, mean, inverse, True, ctx.eps, [True, False, False])[0]
-            for part, sample, mean, inverse in zip(
-                gradient.split(1), x.split(1), statistics[::2], statistics[1::2], strict=True
-            )
-        ]
-        return for_samples[0] if len(for_samples) == 1 else torch.cat(for_samples), None
-
-
-def _ones(x: Tensor) -> Tensor:
-    """A weight for each channel, whose precision is also that of the statistics."""
-    return torch.ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 class ReflectionPad2d(nn.ReflectionPad2d):
@@ -261,7 +209,7 @@ def _weight_gradient_is_slow(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -
         and layer.weight.requires_grad
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and _is_channels_last(x)
+        and is_channels_last(x)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from models.networks.layers import InstanceNorm2d
+from models.networks.instance_norm import InstanceNorm2d
 
 NORMS = ("instance", "batch", "none")
 

@@ -137,11 +137,12 @@ def output_places(gradient: Tensor) -> Tensor:
     return _places(_twice(_of_output, shifted), gradient.dtype)
 
 
-def kernel_places(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """G g Gᵀ of ``weight`` [K, C, 3, 3] → [16, C, K]."""
+def kernel_places(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """G g Gᵀ of ``weight`` [K, C, 3, 3] → [16, C, K], and turned to [16, K, C], which the product would do slowly."""
     kernel = weight.permute(2, 3, 1, 0)
     grid = _twice(_of_kernel, [[kernel[i, j] for j in range(3)] for i in range(3)])
-    return torch.stack([element.to(dtype) for row in grid for element in row])
+    places = torch.stack([element.to(dtype) for row in grid for element in row])
+    return places, places.transpose(1, 2).contiguous()
 
 
 def kernel_gradient(places: Tensor, dtype: torch.dtype) -> Tensor:
@@ -159,7 +160,7 @@ class Transforms:
     input_image: Callable[..., Tensor] = input_image
     output_image: Callable[..., Tensor] = output_image
     output_places: Callable[..., Tensor] = output_places
-    kernel_places: Callable[..., Tensor] = kernel_places
+    kernel_places: Callable[..., tuple[Tensor, Tensor]] = kernel_places
     kernel_gradient: Callable[..., Tensor] = kernel_gradient
 
     @classmethod
@@ -180,8 +181,8 @@ class WinogradConvolution(Function):
     ) -> Tensor:
         ctx.padding, ctx.transforms, ctx.has_bias, ctx.dtype = padding, transforms, bias is not None, weight.dtype
         pixels = _framed(x, padding)
-        kernel = transforms.kernel_places(weight.detach(), x.dtype)
-        ctx.save_for_backward(x, kernel)
+        kernel, turned = transforms.kernel_places(weight.detach(), x.dtype)
+        ctx.save_for_backward(x, turned)
         shift = None if bias is None else bias.detach()
         products = torch.bmm(transforms.input_places(pixels), kernel)
         return transforms.output_image(products, shift, _tiles(pixels)).permute(0, 3, 1, 2)
@@ -189,12 +190,12 @@ class WinogradConvolution(Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        (x, kernel), transforms = ctx.saved_tensors, ctx.transforms
+        (x, turned), transforms = ctx.saved_tensors, ctx.transforms
         pixels = _framed(x, ctx.padding)
         places = transforms.output_places(gradient.permute(0, 2, 3, 1).contiguous())
         for_x = for_weight = for_bias = None
         if ctx.needs_input_grad[0]:
-            for_places = torch.bmm(places, kernel.transpose(1, 2).contiguous())
+            for_places = torch.bmm(places, turned)
             image = transforms.input_image(for_places, _tiles(pixels), ctx.padding)
             for_x = image.permute(0, 3, 1, 2)
         if ctx.needs_input_grad[1]:

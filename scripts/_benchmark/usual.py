@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from models.cclgan_model import CCLGANModel
 from models.losses.rain_exchange import rain_on, streaks
 from models.networks.blur import BlurDownsample, BlurUpsample
-from models.networks.layers import Conv2d, ConvTranspose2d, InstanceNorm2d, ReflectionPad2d
+from models.networks.instance_norm import InstanceNorm2d
+from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d
 from models.networks.resnet import ResidualBlock
 from models.networks.tapped import TappedSequential
 from util.errors import UserError
