@@ -23,7 +23,7 @@ from models.base_model import Batch, Model, Phase, discriminator_from, discrimin
 from models.cclgan_options import OPTIONS, PRESETS, check_weights
 from models.image_pool import ImagePool
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
-from models.losses.rain_exchange import rain_on, streaks
+from models.losses.rain_exchange import add_rain, streaks
 from models.networks import create_sampler, sample_locations
 from models.networks.batching import encode_together, forward_together, generate_together
 from models.networks.patch_sampler import common_region
@@ -253,7 +253,7 @@ class CCLGANModel(Model):
         """|G_A(N + sρ) − N|₁ where ρ is the rain that G_A has just taken off R (not in the paper)."""
         with torch.no_grad():
             (R,), (N,), (N_hat,) = common_region([[x.R], [x.N], [x.N_hat]])
-            rained_on = rain_on(N, streaks(R - N_hat))
+            rained_on = add_rain(N, streaks(R - N_hat))
         return F.l1_loss(self.nets["G_A"](rained_on), N)
 
     def discriminator_losses(self, x: TwoBranches) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ from util.errors import UserError, entry_point
 
 OPTIONS, FINISH = ROOT / "scripts" / "general_options.yaml", ROOT / "scripts" / "general_finish.yaml"
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
-CHOSEN = "best_ssim"  # of the best by PSNR, which are hardly better by it, clean pictures suffer more
+CHOSEN = "best_ssim"  # an epoch that was best by PSNR alone was hardly better, and worse on clean pictures
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

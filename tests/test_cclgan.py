@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import models.cclgan_model as cclgan
 from models.cclgan_model import CCLGANModel
 from models.cclgan_options import OPTIONS, PRESETS
-from models.losses.rain_exchange import rain_on, streaks
+from models.losses.rain_exchange import add_rain, streaks
 from models.networks.semantic import SemanticEncoder
 from util.errors import UserError
 
@@ -187,7 +187,7 @@ class NaiveStep:
         if o["lambda_identity"]:
             total = total + o["lambda_identity"] * (F.l1_loss(self.G_A(N), N) + F.l1_loss(self.G_B(R), R))
         if o["lambda_exchange"]:
-            rained_on = rain_on(N, streaks(R - self.G_A(R)).detach())
+            rained_on = add_rain(N, streaks(R - self.G_A(R)).detach())
             total = total + o["lambda_exchange"] * F.l1_loss(self.G_A(rained_on), N)
         return total
 

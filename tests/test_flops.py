@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from models.cclgan_model import CCLGANModel
 from options import Options, parse_train
 from scripts._step_costs import DISCRIMINATORS, make_fake, step_costs, usual_step_cost, weightless_model
 from scripts.count_flops import main as count_flops
 from scripts.count_flops import markdown
+from tests.counting import flops, whole_step
 from tests.test_cclgan import NaiveStep
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "ablations.md"
@@ -28,12 +27,6 @@ BETWEEN_VERSIONS = 0.03  # releases of PyTorch count CLIP's attention a little d
 
 def options(*flags: str) -> Options:
     return parse_train(["--dataroot", "none", "--model", "cclgan", *flags])
-
-
-def flops(function: Callable[[], Any]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops()
 
 
 def resnet_multiply_adds(ngf: int, size: int, blocks: int) -> int:
@@ -84,17 +77,6 @@ def paper() -> PaperStep:
             usual_step_cost(model, batch, costs[DISCRIMINATORS]),
             flops(lambda: whole_step(model, batch)),
         )
-
-
-def whole_step(model: CCLGANModel, batch: dict[str, Tensor]) -> None:
-    """As the engine does it."""
-    for network in model.nets.values():
-        network.requires_grad_(True)
-    passed = model.forward(batch)  # type: ignore[arg-type]
-    for phase in model.phases:
-        for name, network in model.nets.items():
-            network.requires_grad_(name in phase.trains)
-        torch.stack(list(phase.losses(passed).values())).sum().backward()
 
 
 def test_a_single_pass_costs_what_its_convolutions_cost_by_hand(paper: PaperStep) -> None:

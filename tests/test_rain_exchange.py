@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.losses.rain_exchange import BELOW_MEAN, STRENGTHS, WINDOW, rain_on, streaks
+from models.losses.rain_exchange import BELOW_MEAN, STRENGTHS, WINDOW, add_rain, streaks
 
 
 def layer(height: int = 40, width: int = 36) -> torch.Tensor:
@@ -46,11 +46,11 @@ def test_images_and_channels_do_not_mix() -> None:
 def test_each_image_gets_the_rain_in_a_strength_of_its_own() -> None:
     torch.manual_seed(0)
     clean, rain = torch.full((8, 1, 4, 4), -0.9), torch.full((8, 1, 4, 4), 0.1)
-    strengths = (rain_on(clean, rain) + 0.9) / 0.1
+    strengths = (add_rain(clean, rain) + 0.9) / 0.1
     assert strengths.min() >= STRENGTHS[0] - 1e-4 and strengths.max() <= STRENGTHS[1] + 1e-4
     assert len({round(float(image[0, 0, 0]), 4) for image in strengths}) == 8
     assert all(image.std() < 1e-4 for image in strengths), "one strength for all pixels"
 
 
 def test_rain_gets_no_brighter_than_white() -> None:
-    assert rain_on(torch.full((2, 3, 4, 4), 0.8), torch.ones(2, 3, 4, 4)).max() == 1
+    assert add_rain(torch.full((2, 3, 4, 4), 0.8), torch.ones(2, 3, 4, 4)).max() == 1

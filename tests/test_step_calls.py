@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from models import Model, create_model
+from models import create_model
 from options import parse_train
+from tests.counting import flops, whole_step
 from tests.test_engine_steps import batches, make_stepper
 
 PASSES = {
@@ -85,12 +85,6 @@ def test_a_step_has_as_many_convolutions_as_its_passes_and_never_waits_for_a_num
     assert operations.counted["_fused_adam_"] == len(stepper.optimizers)
 
 
-def flops(function: Any) -> int:
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops()
-
-
 def both_ways(network: nn.Module, x: Tensor, *, learns: bool = True, taps: Any = None) -> int:
     """FLOPs of one image through a network and back."""
     network.requires_grad_(learns)
@@ -100,17 +94,6 @@ def both_ways(network: nn.Module, x: Tensor, *, learns: bool = True, taps: Any =
         sum(output.sum() for output in outputs).backward()
 
     return flops(run)
-
-
-def whole_step(model: Model, batch: dict[str, Tensor]) -> None:
-    """As the engine does it."""
-    for network in model.nets.values():
-        network.requires_grad_(True)
-    passed = model.forward(batch)  # type: ignore[arg-type]
-    for phase in model.phases:
-        for name, network in model.nets.items():
-            network.requires_grad_(name in phase.trains)
-        torch.stack(list(phase.losses(passed).values())).sum().backward()
 
 
 @pytest.mark.parametrize("name", ["cut", "cycle_gan"])

@@ -30,7 +30,7 @@ def streaks(layer: Tensor) -> Tensor:
     return F.relu(layer - (mean - BELOW_MEAN * deviation))
 
 
-def rain_on(clean: Tensor, rain: Tensor) -> Tensor:
+def add_rain(clean: Tensor, rain: Tensor) -> Tensor:
     """``clean`` + s · ``rain``, each [N, C, H, W], within [-1, 1] and with s at random for each image."""
     strength = torch.empty(clean.shape[0], 1, 1, 1, device=clean.device, dtype=clean.dtype).uniform_(*STRENGTHS)
     return (clean + strength * rain).clamp(-1, 1)

@@ -38,7 +38,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 
 def gradient_of_norm(gradient: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
-    """The gradient for ``x`` of what its norm's gradient is.
+    """The gradient of an instance norm's output → that of its input ``x``.
 
     ``gradient`` and ``x`` are [N, H, W, C]; ``mean`` and ``inverse``, one over the standard deviation, [N, 1, 1, C].
     """
