@@ -13,6 +13,7 @@ from util.errors import UserError
 from util.option import Option
 
 LARGEST_SEMANTIC_SIZE = 4096  # pixels; no encoder was trained above a quarter of it
+LARGEST_VEIL = 0.95  # behind a denser one there is hardly an image
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Eq. 11 with its two LCL terms and least squares, plus the identity term.
@@ -31,6 +32,8 @@ OPTIONS = (
     Option("lambda_identity", 0.5, "weight of the L1 identity term (0: eq. 11 as written)", minimum=0),
     Option("lambda_exchange", 0.0, "weight of the L1 rain exchange: G_A takes rain off N that it took off R before "
            "(not in the paper)", minimum=0),
+    Option("exchange_veil", 0.0, "densest veil of fog on that N, as the share of its light (0: none)", minimum=0,
+           maximum=LARGEST_VEIL),
     Option("nce_layers", "down1,down2,block1", "layers of the generators for LCL, by name or position "
            "(the default is 4,8,12 of the antialiased ResNet)", architecture=True),
     Option("nce_T", 0.07, "temperature τ of LCL", above=0),

@@ -22,7 +22,7 @@ from models.base_model import Model
 from models.cclgan_model import CCLGANModel, TwoBranches
 from models.losses import IntraCycleContrast
 from models.networks import PatchSampler, sample_locations
-from models.networks.semantic import SemanticEncoder, create_semantic_encoder
+from models.networks.semantic import SemanticEncoder, create_semantic_encoder, image_tower
 from options import Options
 
 Batch = dict[str, Tensor]
@@ -108,10 +108,7 @@ def _encoder(opt: Options, device: str) -> SemanticEncoder:
 
     with torch.device(device):
         clip: Any = open_clip.create_model(opt.clip_model, pretrained=None, device=device)
-        settings = open_clip.get_model_preprocess_cfg(clip)
-        size = settings["size"]
-        side = size if isinstance(size, int) else size[0]
-        return SemanticEncoder(clip.visual, side, settings["mean"], settings["std"], resize=opt.semantic_size)
+        return image_tower(clip, open_clip.get_model_preprocess_cfg(clip), opt.semantic_size)
 
 
 def step_costs(model: CCLGANModel, batch: Batch) -> dict[str, Cost]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import models.cclgan_model as cclgan
 from models.cclgan_model import CCLGANModel
 from models.cclgan_options import OPTIONS, PRESETS
-from models.losses.rain_exchange import add_rain, streaks
+from models.losses.rain_exchange import add_rain, streaks, veiled
 from models.networks.semantic import SemanticEncoder
 from util.errors import UserError
 
@@ -187,7 +187,7 @@ class NaiveStep:
         if o["lambda_identity"]:
             total = total + o["lambda_identity"] * (F.l1_loss(self.G_A(N), N) + F.l1_loss(self.G_B(R), R))
         if o["lambda_exchange"]:
-            rained_on = add_rain(N, streaks(R - self.G_A(R)).detach())
+            rained_on = add_rain(veiled(N, o["exchange_veil"]), streaks(R - self.G_A(R)).detach())
             total = total + o["lambda_exchange"] * F.l1_loss(self.G_A(rained_on), N)
         return total
 
@@ -220,6 +220,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"lambda_intra": 0.0},
     {"lambda_inter": 0.0},
     {"lambda_exchange": 3.0},
+    {"lambda_exchange": 3.0, "exchange_veil": 0.5},
     {"lambda_NCE": 0.0, "residual": True},
     {"no_antialias": True, "no_antialias_up": True},
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.losses.rain_exchange import BELOW_MEAN, STRENGTHS, WINDOW, add_rain, streaks
+from models.losses.rain_exchange import BELOW_MEAN, CLEAR, STRENGTHS, VEIL_LIGHT, WINDOW, add_rain, streaks, veiled
 
 
 def layer(height: int = 40, width: int = 36) -> torch.Tensor:
@@ -54,3 +54,48 @@ def test_each_image_gets_the_rain_in_a_strength_of_its_own() -> None:
 
 def test_rain_gets_no_brighter_than_white() -> None:
     assert add_rain(torch.full((2, 3, 4, 4), 0.8), torch.ones(2, 3, 4, 4)).max() == 1
+
+
+DARK, BRIGHT, DENSEST = -0.8, 0.4, 0.6
+
+
+@pytest.fixture(scope="module")
+def seen() -> tuple[torch.Tensor, torch.Tensor]:
+    """Of 200 images whose columns are dark and bright in turn: a of each line, and A0 of those under a veil.
+
+    A veil takes a share a of the contrast, and moves what is left towards A0: both follow from two pixels.
+    """
+    torch.manual_seed(3)
+    clean = torch.tensor([DARK, BRIGHT], dtype=torch.float64).repeat(200, 3, 9, 4)
+    image = veiled(clean, DENSEST)
+    dark, bright = image[..., ::2], image[..., 1::2]
+    share = 1 - (bright - dark) / (BRIGHT - DARK)
+    light = (dark - DARK * (1 - share)) / share
+    under = share[:, 0, 0, 0] > 1e-9
+    for values in (share, light[under]):
+        torch.testing.assert_close(values, values[:, :1, :, :1].expand_as(values), msg="grey, and even along lines")
+    return share[:, 0, :, 0], light[under][:, 0, :, 0]
+
+
+def test_a_veil_has_one_grey_light_within_its_bounds(seen: tuple[torch.Tensor, torch.Tensor]) -> None:
+    light = seen[1]
+    torch.testing.assert_close(light, light[:, :1].expand_as(light))
+    assert VEIL_LIGHT[0] <= light.min() < 0.1 and 0.9 < light.max() <= VEIL_LIGHT[1]
+
+
+def test_a_veil_gets_evenly_denser_or_thinner_from_line_to_line(seen: tuple[torch.Tensor, torch.Tensor]) -> None:
+    share = seen[0]
+    torch.testing.assert_close(share.diff(n=2, dim=1), torch.zeros(200, 7, dtype=torch.float64))
+    assert share.min() > -1e-9 and 0.9 * DENSEST < share.max() <= DENSEST
+    assert (share[:, 0] > share[:, -1] + 0.2).any() and (share[:, 0] < share[:, -1] - 0.2).any()
+
+
+def test_some_images_stay_clear(seen: tuple[torch.Tensor, torch.Tensor]) -> None:
+    clear = float((seen[0].abs().amax(1) < 1e-9).double().mean())
+    assert clear == pytest.approx(CLEAR, abs=0.12)  # 200 images: 3.4 standard deviations
+
+
+def test_no_veil_changes_nothing_and_draws_nothing() -> None:
+    before, given = torch.get_rng_state(), layer()
+    assert veiled(given, 0) is given
+    assert torch.equal(torch.get_rng_state(), before)

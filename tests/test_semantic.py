@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.networks import clip
 from models.networks.semantic import SemanticEncoder, create_semantic_encoder
@@ -52,6 +53,37 @@ def test_clip_loads_from_a_local_file_and_gives_open_clips_embedding(tiny_clip: 
     with torch.no_grad():
         expected = model.eval().encode_image(transform(image)[None])  # type: ignore[operator]
         assert torch.allclose(phi(as_tensor(image)), expected, atol=1e-5)
+
+
+class Products(TorchDispatchMode):
+    """Shapes of the right-hand sides of batched products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.bmm.default:
+            self.shapes.append(tuple(args[1].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_weight_is_copied_for_each_patch(tiny_clip: Path) -> None:
+    """Autocast on CPUs: batched products with a matrix per patch, as open_clip's tower makes them by itself."""
+
+    def batched_products(tower: Any) -> list[tuple[int, ...]]:
+        image = torch.zeros(2, 3, 32, 32, requires_grad=True)
+        with Products() as products, torch.autocast("cpu", torch.bfloat16):
+            tower(image).float().sum().backward()
+        return [shape for shape in products.shapes if shape[0] == 17]  # 4 × 4 patches and the class token
+
+    assert batched_products(open_clip.create_model("tiny", pretrained=str(tiny_clip)).visual.requires_grad_(False))
+    assert not batched_products(create_semantic_encoder("clip", clip_model="tiny", clip_pretrained=str(tiny_clip)))
+
+
+def test_a_tower_without_a_transformer_stays_as_it_is() -> None:
+    tower = nn.Sequential(nn.MultiheadAttention(8, 2, batch_first=True))
+    assert clip.let_patches_lead(tower)[0].batch_first
 
 
 @pytest.mark.parametrize("side", [32, 64, 96, 50])

@@ -8,8 +8,10 @@ trains G_A with a target for every pixel, on rain that looks as it does in the r
 also makes it stronger than what was removed, streaks that were half removed are removed further the next time.
 
 Only streaks go across, narrow and brighter than what is around them. The layer as it is also holds what G_A changed
-over wide areas, and there nothing stops it: each exchange darkens images a little more. docs/experiments.md has the
-measurements.
+over wide areas, and there nothing stops it: each exchange darkens images a little more. What rain does to wide areas
+is known instead: it scatters light of brightness A0 into the line of sight, a share a of what is seen. N may lie under
+such a veil, N (1 - a) + A0 a (Koschmieder's law, as in He et al., CVPR 2009), before streaks fall on it, and G_A is to
+lift it as well. docs/experiments.md has the measurements.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from torch import Tensor
 WINDOW = 31  # pixels; the sides of the squares in which a streak is compared with what is around it
 BELOW_MEAN = 0.5  # standard deviations; streaks raise the mean around them, so the ground lies below it
 STRENGTHS = (0.5, 2.5)  # bounds of s
+CLEAR = 0.5  # share of images without a veil, so that G_A also learns to leave clear air alone
+VEIL_LIGHT = (0.0, 1.0)  # bounds of A0, grey, in [-1, 1]: no darker than half of white
 
 
 def streaks(layer: Tensor) -> Tensor:
@@ -28,6 +32,24 @@ def streaks(layer: Tensor) -> Tensor:
     mean = _around(layer)
     deviation = (_around(layer.square()) - mean.square()).clamp(min=0).sqrt()
     return F.relu(layer - (mean - BELOW_MEAN * deviation))
+
+
+def veiled(clean: Tensor, densest: float) -> Tensor:
+    """``clean`` [N, C, H, W] in [-1, 1] under a veil of its own: (1 - a) · ``clean`` + a · A0.
+
+    a runs evenly from the first line to the last between two random values from 0 to ``densest``, as fog gets denser
+    towards the horizon; in ``CLEAR`` of the images it is 0 all over. With ``densest`` 0 nothing is drawn or changed.
+    """
+    if densest == 0:
+        return clean
+
+    def drawn(low: float, high: float) -> Tensor:
+        return torch.empty(clean.shape[0], 1, 1, 1, device=clean.device, dtype=clean.dtype).uniform_(low, high)
+
+    top, bottom, light = drawn(0, densest), drawn(0, densest), drawn(*VEIL_LIGHT)
+    down = torch.linspace(0, 1, clean.shape[2], device=clean.device, dtype=clean.dtype).view(1, 1, -1, 1)
+    share = torch.lerp(top, bottom, down) * (drawn(0, 1) >= CLEAR)
+    return torch.lerp(clean, light, share)
 
 
 def add_rain(clean: Tensor, rain: Tensor) -> Tensor:

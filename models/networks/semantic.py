@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.clip import load_clip
+from models.networks.clip import let_patches_lead, load_clip
 from util.engine.checkpoint import load_file
 from util.errors import UserError
 from util.numerics import at_least_float32
@@ -64,13 +64,10 @@ class SemanticEncoder(nn.Module):
         return self.backbone(self.preprocess(images))
 
 
-def _clip(model: str, pretrained: str, resize: int | None) -> SemanticEncoder:
-    """CLIP's image tower, which is all that is needed of it."""
-    clip, settings = load_clip(model, pretrained, resize)
-    size = settings["size"]
-    return SemanticEncoder(
-        clip.visual, size if isinstance(size, int) else size[0], settings["mean"], settings["std"], resize=resize
-    )
+def image_tower(clip: Any, settings: dict[str, Any], resize: int | None) -> SemanticEncoder:
+    """The part of ``clip``, a model of open_clip with the preprocessing ``settings``, that is needed of it."""
+    size = settings["size"] if isinstance(settings["size"], int) else settings["size"][0]
+    return SemanticEncoder(let_patches_lead(clip.visual), size, settings["mean"], settings["std"], resize=resize)
 
 
 def _efficientnet_lite0(resize: int | None) -> SemanticEncoder:
@@ -134,7 +131,7 @@ def create_semantic_encoder(
         ValueError: ``name`` is not one of :data:`SEMANTIC_ENCODERS`.
     """
     builders: dict[str, Callable[[], SemanticEncoder]] = {
-        "clip": lambda: _clip(clip_model, clip_pretrained, resize),
+        "clip": lambda: image_tower(*load_clip(clip_model, clip_pretrained, resize), resize),
         "efficientnet_lite0": lambda: _efficientnet_lite0(resize),
         "vgg16": lambda: _vgg16(weights_file, resize),
     }
