@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from models.networks.winograd import Transforms, WinogradConvolution
+from models.networks.winograd import KernelPlaces, Transforms, WinogradConvolution
 
 _LANES = 32  # one direction of a kernel goes into channels as long as no more than these come of it
 _MIN_KERNEL = 4
@@ -53,7 +53,7 @@ class ReflectionPad2d(nn.ReflectionPad2d):
         if plain(x):
             return super().forward(x)
         with in_own_precision(x):
-            return super().forward(x)
+            return _Reflection.apply(x, self.padding) if x.ndim == 4 else super().forward(x)
 
 
 class Conv2d(nn.Conv2d):
@@ -66,6 +66,7 @@ class Conv2d(nn.Conv2d):
     """
 
     _transforms: Transforms | None = None
+    _kernels: KernelPlaces
 
     def fuse(self, compiler: Callable[[Any], Any] | None) -> None:
         """Use operations that ``compiler`` has fused, from now on, or with None those of PyTorch again."""
@@ -73,6 +74,7 @@ class Conv2d(nn.Conv2d):
         wide = min(self.in_channels, self.out_channels) >= _FEWEST_FOR_WINOGRAD
         if simple and wide and self.kernel_size == (3, 3) and self.padding in ((0, 0), (1, 1)):
             self._transforms = None if compiler is None else Transforms.by(compiler)
+            self._kernels = KernelPlaces()
 
     def forward(self, x: Tensor) -> Tensor:
         if self._transforms is not None and not plain(x) and x.ndim == 4 and self._even(x):
@@ -104,7 +106,7 @@ class Conv2d(nn.Conv2d):
             x = x.to(torch.get_autocast_dtype("cpu"))
         with in_own_precision(x):
             frame = 0 if self.padding == (0, 0) else 1
-            return WinogradConvolution.apply(laid_out(x), self.weight, self.bias, frame, transforms)
+            return WinogradConvolution.apply(laid_out(x), self.weight, self.bias, frame, transforms, self._kernels)
 
     def _collected(self, x: Tensor) -> Tensor:
         """Few outputs: all columns of the kernel at every place, then each output from where its columns were."""
@@ -137,6 +139,42 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         padding, extra = list(self.padding), list(self.output_padding)  # type: ignore[arg-type]
         settings = (list(self.stride), padding, list(self.dilation), True, extra, self.groups)
         return _Convolution.apply(x, weight, self.bias, settings, rearranged)
+
+
+class _Reflection(Function):
+    """Reflection padding whose gradient is its middle and what is thin around it; PyTorch's copies it twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
+        ctx.padding = padding
+        ctx.save_for_backward(x)
+        return F.pad(x, padding, mode="reflect")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,), gradient = ctx.saved_tensors, gradients[0]
+        if torch.is_grad_enabled():  # that it is differentiated again is rare
+            return torch.ops.aten.reflection_pad2d_backward(gradient, x, ctx.padding), None
+        left, right, above, below = ctx.padding
+        before, middle, behind = gradient.split([left, x.shape[3], right], 3)
+        folded = _folded(middle, 2, above, below)
+        _add_reflected(folded, 3, _folded(before, 2, above, below), _folded(behind, 2, above, below))
+        return folded, None
+
+
+def _folded(gradient: Tensor, dimension: int, before: int, behind: int) -> Tensor:
+    """The gradient of what was padded by reflection along ``dimension``, with channels last."""
+    first, middle, last = gradient.split([before, gradient.shape[dimension] - before - behind, behind], dimension)
+    folded = middle.clone(memory_format=torch.channels_last)
+    _add_reflected(folded, dimension, first, last)
+    return folded
+
+
+def _add_reflected(target: Tensor, dimension: int, first: Tensor, last: Tensor) -> None:
+    """Add two edges to ``target``, mirrored on its first and its last place, which they leave out."""
+    before, behind = first.shape[dimension], last.shape[dimension]
+    target.narrow(dimension, 1, before).add_(first.flip(dimension))
+    target.narrow(dimension, target.shape[dimension] - 1 - behind, behind).add_(last.flip(dimension))
 
 
 class _Spread(Function):

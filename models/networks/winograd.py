@@ -1,12 +1,13 @@
-"""Winograd's convolution F(2×2, 3×3): 16 multiplications where the formula has 36.
+"""Winograd's convolution F(2×4, 3×3): 24 multiplications where the formula has 72, or F(2×2, 3×3): 16 for 36.
 
 Winograd, "Arithmetic Complexity of Computations" (1980); Lavin and Gray, "Fast Algorithms for Convolutional Neural
-Networks" (2016). Each tile of 2 × 2 outputs comes from 4 × 4 inputs:
+Networks" (2016). Each tile of outputs, 2 × 4 of them, comes from 4 × 6 inputs:
 
-    Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A
+    Y = A2ᵀ [ (G2 g G4ᵀ) ⊙ (B2ᵀ d B4) ] A4
 
-where ⊙, summed over channels, is one matrix product for each of the 16 places. Nothing is approximated; what differs is
-the order in which numbers are rounded. The gradients go the same way back, so that they need 16 of 36 products as well.
+where ⊙, summed over channels, is one matrix product for each of the 24 places. The matrices 2 go down an image and the
+matrices 4 along its lines. Nothing is approximated; what differs is the order in which numbers are rounded. The
+gradients go the same way back, so that they need a third of the products as well.
 
 The sums around the products are cheap only where a compiler makes one loop of each: see :meth:`Transforms.by`.
 Images are [N, H, W, C] here.
@@ -14,8 +15,12 @@ Images are [N, H, W, C] here.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
+from math import prod
 from typing import Any, TypeVar
 
 import torch
@@ -27,62 +32,91 @@ from torch.autograd.function import once_differentiable
 T = TypeVar("T", bound=Callable[..., Any])
 Line = Sequence[Tensor]
 Grid = Sequence[Line]
-_TILE, _STEP = 4, 2  # inputs of a tile in a row, and outputs
-_SQUARE = (_TILE, _TILE)
-_WHOLE_TILE = _TILE + 1  # the place where A g Aᵀ is the sum of a tile's gradients
+Matrix = Sequence[Sequence[float]]
+Steps = tuple[int, int]
+"""Outputs of a tile, down and along."""
+_KERNEL = 3
 
 
-def _of_input(d: Line) -> Line:
-    """Bᵀ d."""
-    return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]
+@dataclass(frozen=True)
+class Direction:
+    """F(m, 3): m outputs in a row from m + 2 inputs with m + 2 multiplications."""
+
+    of_input: Matrix  # Bᵀ
+    of_kernel: Matrix  # G
+    to_output: Matrix  # Aᵀ
+
+    @classmethod
+    def through(cls, *points: Fraction) -> Direction:
+        """Toom's and Cook's way: a product of polynomials from its values at m + 1 ``points`` and at infinity."""
+        others = [[other for other in points if other != point] for point in points]
+        scales = [
+            prod((point - other for other in rest), start=Fraction(1))
+            for point, rest in zip(points, others, strict=True)
+        ]
+        outputs = len(points) - _KERNEL + 2
+        of_input = [[*_polynomial(rest), Fraction(0)] for rest in others] + [_polynomial(points)]
+        of_kernel = [[point**k / scale for k in range(_KERNEL)] for point, scale in zip(points, scales, strict=True)]
+        to_output = [[point**k for point in points] + [Fraction(k == outputs - 1)] for k in range(outputs)]
+        return cls(
+            _floats(of_input),
+            _floats([*of_kernel, [Fraction(k == _KERNEL - 1) for k in range(_KERNEL)]]),
+            _floats(to_output),
+        )
 
 
-def _to_input(v: Line) -> Line:
-    """B v."""
-    return v[0], v[1] - v[2] + v[3], v[1] + v[2] - v[0], -v[3]
+def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
+    """Coefficients of the product of all (x - root), the constant first."""
+    found = [Fraction(1)]
+    for root in roots:
+        found = [up - root * same for up, same in zip([Fraction(0), *found], [*found, Fraction(0)], strict=True)]
+    return found
 
 
-def _to_output(m: Line) -> Line:
-    """Aᵀ m."""
-    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
+def _floats(matrix: Sequence[Sequence[Fraction]]) -> Matrix:
+    return tuple(tuple(float(value) for value in row) for row in matrix)
 
 
-def _of_output(y: Line) -> Line:
-    """A y."""
-    return y[0], y[0] + y[1], y[0] - y[1], -y[1]
+_DIRECTIONS = {
+    2: Direction.through(*map(Fraction, ("0", "1", "-1"))),
+    # Points near 1 in size and inverse to each other round best: half as much again as m = 2 (docs/performance.md).
+    4: Direction.through(*map(Fraction, ("0", "2/3", "-2/3", "3/2", "-3/2"))),
+}
 
 
-def _of_kernel(g: Line) -> Line:
-    """G g."""
-    edges, middle = (g[0] + g[2]) / 2, g[1] / 2
-    return g[0], edges + middle, edges - middle, g[2]
+def _times(matrix: Matrix, line: Line) -> Line:
+    """``matrix`` · ``line``, whose elements are tensors."""
+    rows = ([(factor, part) for factor, part in zip(row, line, strict=True) if factor] for row in matrix)
+    return [
+        functools.reduce(operator.add, (part if factor == 1 else factor * part for factor, part in row)) for row in rows
+    ]
 
 
-def _to_kernel(u: Line) -> Line:
-    """Gᵀ u."""
-    both, difference = (u[1] + u[2]) / 2, (u[1] - u[2]) / 2
-    return u[0] + both, difference, both + u[3]
+def _turned(matrix: Matrix) -> Matrix:
+    return tuple(zip(*matrix, strict=True))
 
 
-def _twice(line: Callable[[Line], Line], grid: Grid) -> Grid:
-    """``line`` along the columns of ``grid``, then along its rows."""
-    columns = [line([row[j] for row in grid]) for j in range(len(grid[0]))]
-    return [line([column[i] for column in columns]) for i in range(len(columns[0]))]
+def _both(down: Matrix, along: Matrix, grid: Grid) -> Grid:
+    """``down`` · ``grid`` · ``along``ᵀ."""
+    columns = [_times(down, [row[j] for row in grid]) for j in range(len(grid[0]))]
+    return [_times(along, [column[i] for column in columns]) for i in range(len(columns[0]))]
 
 
 def _places(grid: Grid, dtype: torch.dtype) -> Tensor:
-    """The elements of a 4 × 4 ``grid`` [N, h, w, C] → [16, N · h · w, C]."""
+    """The elements of a ``grid`` of [N, h, w, C], P in all → [P, N · h · w, C]."""
     return torch.stack([element.to(dtype) for row in grid for element in row]).flatten(1, 3)
 
 
-def _grid(places: Tensor, tiles: tuple[int, int, int]) -> Grid:
-    """[16, N · h · w, C] → 4 × 4 of [N, h, w, C]."""
-    square = _wide(places).unflatten(0, _SQUARE).unflatten(2, tiles)
-    return [[square[i, j] for j in range(_TILE)] for i in range(_TILE)]
+def _grid(places: Tensor, steps: Steps, tiles: tuple[int, int, int] | None = None) -> Grid:
+    """[P, N · h · w, C] → grid of [N, h, w, C], or where there are no ``tiles`` of what there is."""
+    down, along = (step + _KERNEL - 1 for step in steps)
+    square = _wide(places).unflatten(0, (down, along))
+    square = square if tiles is None else square.unflatten(2, tiles)
+    return [[square[i, j] for j in range(along)] for i in range(down)]
 
 
 def _image(grid: Grid, dtype: torch.dtype) -> Tensor:
-    """The four pixels of each tile, 2 × 2 of [N, h, w, C] → [N, 2h, 2w, C]."""
+    """The pixels of each tile, a grid of [N, h, w, C] → [N, H, W, C]."""
     rows = [torch.stack([pixel.to(dtype) for pixel in row], 3) for row in grid]
     return torch.stack(rows, 2).flatten(3, 4).flatten(1, 2)
 
@@ -91,64 +125,73 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def input_places(x: Tensor) -> Tensor:
-    """Bᵀ d B of every tile d of ``x`` [N, H, W, C] → [16, tiles, C]."""
-    wide = _wide(x)
-    height, width = (side - _TILE + _STEP for side in x.shape[1:3])
-    shifted = [[wide[:, i : height + i : _STEP, j : width + j : _STEP] for j in range(_TILE)] for i in range(_TILE)]
-    return _places(_twice(_of_input, shifted), x.dtype)
+def input_places(x: Tensor, steps: Steps) -> Tensor:
+    """Bᵀ d B of every tile d of ``x`` [N, H, W, C] → [places, tiles, C]."""
+    wide, (down, along) = _wide(x), steps
+    height, width = (side - _KERNEL + 1 for side in x.shape[1:3])
+    shifted = [
+        [wide[:, i : height + i : down, j : width + j : along] for j in range(along + _KERNEL - 1)]
+        for i in range(down + _KERNEL - 1)
+    ]
+    return _places(_both(_DIRECTIONS[down].of_input, _DIRECTIONS[along].of_input, shifted), x.dtype)
 
 
-def input_image(places: Tensor, tiles: tuple[int, int, int], padding: int) -> Tensor:
-    """The other way round for gradients: B v Bᵀ of every tile, overlapping ones added up, without the padding.
+def input_lines(places: Tensor, steps: Steps, tiles: tuple[int, int, int], padding: int) -> Tensor:
+    """The other way round for gradients, B v Bᵀ of every tile without the padding. First down: B v, overlapping tiles
+    added up → [places along a line, N, H, tiles along it, C]."""
+    grid, down = _grid(places, steps, tiles), _turned(_DIRECTIONS[steps[0]].of_input)
+    columns = [_overlapping(_times(down, [row[j] for row in grid]), 1, padding) for j in range(len(grid[0]))]
+    return torch.stack([torch.stack([part.to(places.dtype) for part in column], 2).flatten(1, 2) for column in columns])
 
-    First along the columns, then along the rows: so a pixel is a sum of two lines and not of four tiles.
-    """
-    grid = _grid(places, tiles)
-    columns = [_overlapping(_to_input([row[j] for row in grid]), 1, padding) for j in range(_TILE)]
-    pixels = [_overlapping(_to_input([column[a] for column in columns]), 2, padding) for a in range(_STEP)]
-    return _image(pixels, places.dtype)
+
+def input_image(lines: Tensor, steps: Steps, width: int, padding: int) -> Tensor:
+    """Then along the lines → [N, H, ``width``, C]. One loop for both would compute each line several times."""
+    along = _turned(_DIRECTIONS[steps[1]].of_input)
+    pixels = _overlapping(_times(along, list(_wide(lines))), 2, padding)
+    return torch.stack([pixel.to(lines.dtype) for pixel in pixels], 3).flatten(2, 3)[:, :, :width]
 
 
 def _overlapping(line: Line, dimension: int, padding: int) -> Line:
-    """The four places of each tile → the two of each step: the last two of a tile lie on the first two of the next."""
+    """The places of each tile → those of each step: the last two of a tile lie on the first two of the next."""
 
     def moved(part: Tensor, before: int, behind: int) -> Tensor:
         return F.pad(part, (*[0, 0] * (part.ndim - 1 - dimension), before, behind))
 
-    first, second, third, fourth = line
-    if padding:  # the first and the last place of all fall away
-        return second + moved(fourth, 1, -1), third + moved(first, -1, 1)
-    return moved(first, 0, 1) + moved(third, 1, 0), moved(second, 0, 1) + moved(fourth, 1, 0)
+    step = len(line) - _KERNEL + 1
+    if not padding:
+        parts = [moved(part, 0, 1) for part in line[:step]]
+        return [part + moved(line[step + a], 1, 0) if a < _KERNEL - 1 else part for a, part in enumerate(parts)]
+    first, *inner, last = line  # the first and the last place of all fall away
+    inner[0] = inner[0] + moved(last, 1, -1)
+    inner[-1] = inner[-1] + moved(first, -1, 1)
+    return inner
 
 
-def output_image(places: Tensor, bias: Tensor | None, tiles: tuple[int, int, int]) -> Tensor:
-    """Aᵀ m A of every tile, and the bias → [N, 2h, 2w, K]."""
-    grid = _twice(_to_output, _grid(places, tiles))
+def output_image(places: Tensor, bias: Tensor | None, steps: Steps, tiles: tuple[int, int, int]) -> Tensor:
+    """Aᵀ m A of every tile, and the bias → [N, H, W, K]."""
+    grid = _both(*(_DIRECTIONS[step].to_output for step in steps), _grid(places, steps, tiles))
     if bias is not None:
         grid = [[pixel + bias for pixel in row] for row in grid]
     return _image(grid, places.dtype)
 
 
-def output_places(gradient: Tensor) -> Tensor:
-    """The other way round for gradients: A g Aᵀ of every tile → [16, tiles, K]."""
-    wide = _wide(gradient)
-    shifted = [[wide[:, i::_STEP, j::_STEP] for j in range(_STEP)] for i in range(_STEP)]
-    return _places(_twice(_of_output, shifted), gradient.dtype)
+def output_places(gradient: Tensor, steps: Steps) -> Tensor:
+    """The other way round for gradients: A g Aᵀ of every tile → [places, tiles, K]."""
+    wide, (down, along) = _wide(gradient), steps
+    shifted = [[wide[:, i::down, j::along] for j in range(along)] for i in range(down)]
+    return _places(_both(*(_turned(_DIRECTIONS[step].to_output) for step in steps), shifted), gradient.dtype)
 
 
-def kernel_places(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """G g Gᵀ of ``weight`` [K, C, 3, 3] → [16, C, K], and turned to [16, K, C], which the product would do slowly."""
-    kernel = weight.permute(2, 3, 1, 0)
-    grid = _twice(_of_kernel, [[kernel[i, j] for j in range(3)] for i in range(3)])
-    places = torch.stack([element.to(dtype) for row in grid for element in row])
-    return places, places.transpose(1, 2).contiguous()
+def kernel_places(weight: Tensor, steps: Steps, dtype: torch.dtype) -> Tensor:
+    """G g Gᵀ of ``weight`` [K, C, 3, 3] → [places, K, C]; one product, for which no compiler is needed."""
+    down, along = (weight.new_tensor(_DIRECTIONS[step].of_kernel) for step in steps)
+    both = torch.kron(down, along)
+    return torch.mm(both, weight.reshape(-1, _KERNEL**2).t()).to(dtype).unflatten(1, weight.shape[:2])
 
 
-def kernel_gradient(places: Tensor, dtype: torch.dtype) -> Tensor:
-    """The other way round: Gᵀ u G of ``places`` [16, C, K] → [K, C, 3, 3]."""
-    square = _wide(places).unflatten(0, _SQUARE)
-    grid = _twice(_to_kernel, [[square[i, j] for j in range(_TILE)] for i in range(_TILE)])
+def kernel_gradient(places: Tensor, steps: Steps, dtype: torch.dtype) -> Tensor:
+    """The other way round: Gᵀ u G of ``places`` [places, C, K] → [K, C, 3, 3]."""
+    grid = _both(*(_turned(_DIRECTIONS[step].of_kernel) for step in steps), _grid(places, steps))
     return torch.stack([torch.stack(list(row)) for row in grid]).to(dtype).permute(3, 2, 0, 1).contiguous()
 
 
@@ -157,16 +200,31 @@ class Transforms:
     """The sums around the products, as they are written above or compiled."""
 
     input_places: Callable[..., Tensor] = input_places
+    input_lines: Callable[..., Tensor] = input_lines
     input_image: Callable[..., Tensor] = input_image
     output_image: Callable[..., Tensor] = output_image
     output_places: Callable[..., Tensor] = output_places
-    kernel_places: Callable[..., tuple[Tensor, Tensor]] = kernel_places
     kernel_gradient: Callable[..., Tensor] = kernel_gradient
 
     @classmethod
     def by(cls, compiler: Callable[[Any], Any]) -> Transforms:
         """Each of them as ``compiler`` makes it."""
         return cls(*(compiler(field.default) for field in fields(cls)))
+
+
+class KernelPlaces:
+    """:func:`kernel_places` of one layer's weights, made anew only when they have changed."""
+
+    def __init__(self) -> None:
+        self._made_for: tuple[Any, ...] = ()
+        self._places: Tensor | None = None
+
+    def of(self, weight: Tensor, steps: Steps, dtype: torch.dtype) -> Tensor:
+        """[places, K, C] in ``dtype``. A change in place is noticed, unless it is made by ``weight.data``."""
+        wanted = (weight._version, weight.data_ptr(), weight.dtype, steps, dtype)
+        if self._places is None or wanted != self._made_for:
+            self._made_for, self._places = wanted, kernel_places(weight.detach(), steps, dtype)
+        return self._places
 
 
 class WinogradConvolution(Function):
@@ -177,33 +235,39 @@ class WinogradConvolution(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, transforms: Transforms
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: int,
+        transforms: Transforms,
+        kernels: KernelPlaces,
     ) -> Tensor:
         ctx.padding, ctx.transforms, ctx.has_bias, ctx.dtype = padding, transforms, bias is not None, weight.dtype
         pixels = _framed(x, padding)
-        kernel, turned = transforms.kernel_places(weight.detach(), x.dtype)
-        ctx.save_for_backward(x, turned)
+        steps = ctx.steps = _steps(pixels)
+        kernel = kernels.of(weight, steps, x.dtype)
+        ctx.save_for_backward(x, kernel)
         shift = None if bias is None else bias.detach()
-        products = torch.bmm(transforms.input_places(pixels), kernel)
-        return transforms.output_image(products, shift, _tiles(pixels)).permute(0, 3, 1, 2)
+        products = torch.bmm(transforms.input_places(pixels, steps), kernel.transpose(1, 2))
+        return transforms.output_image(products, shift, steps, _tiles(pixels, steps)).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        (x, turned), transforms = ctx.saved_tensors, ctx.transforms
-        pixels = _framed(x, ctx.padding)
-        places = transforms.output_places(gradient.permute(0, 2, 3, 1).contiguous())
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
+        (x, kernel), transforms, steps = ctx.saved_tensors, ctx.transforms, ctx.steps
+        pixels, gradient = _framed(x, ctx.padding), gradient.permute(0, 2, 3, 1).contiguous()
         for_x = for_weight = for_bias = None
-        if ctx.needs_input_grad[0]:
-            for_places = torch.bmm(places, turned)
-            image = transforms.input_image(for_places, _tiles(pixels), ctx.padding)
-            for_x = image.permute(0, 3, 1, 2)
-        if ctx.needs_input_grad[1]:
-            products = torch.bmm(transforms.input_places(pixels).transpose(1, 2), places)
-            for_weight = transforms.kernel_gradient(products, ctx.dtype)
         if ctx.has_bias and ctx.needs_input_grad[2]:
-            for_bias = places[_WHOLE_TILE].sum(0, dtype=ctx.dtype)
-        return for_x, for_weight, for_bias, None, None
+            for_bias = gradient.sum((0, 1, 2), dtype=ctx.dtype)
+        places = transforms.output_places(gradient, steps)
+        if ctx.needs_input_grad[0]:
+            lines = transforms.input_lines(torch.bmm(places, kernel), steps, _tiles(pixels, steps), ctx.padding)
+            for_x = transforms.input_image(lines, steps, x.shape[3], ctx.padding).permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[1]:
+            products = torch.bmm(transforms.input_places(pixels, steps).transpose(1, 2), places)
+            for_weight = transforms.kernel_gradient(products, steps, ctx.dtype)
+        return for_x, for_weight, for_bias, None, None, None
 
 
 def _framed(x: Tensor, padding: int) -> Tensor:
@@ -212,7 +276,13 @@ def _framed(x: Tensor, padding: int) -> Tensor:
     return F.pad(pixels, (0, 0, padding, padding, padding, padding)) if padding else pixels
 
 
-def _tiles(framed: Tensor) -> tuple[int, int, int]:
+def _steps(framed: Tensor) -> Steps:
+    """The largest tile that fits: 2 × 4, or 2 × 2."""
+    width = framed.shape[2] - _KERNEL + 1
+    return 2, 2 if width % 4 else 4
+
+
+def _tiles(framed: Tensor, steps: Steps) -> tuple[int, int, int]:
     """How many tiles there are: images, and in each of them rows and columns."""
-    height, width = ((side - _STEP) // _STEP for side in framed.shape[1:3])
+    height, width = ((side - _KERNEL + 1) // step for side, step in zip(framed.shape[1:3], steps, strict=True))
     return framed.shape[0], height, width
