@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from util.ranks import Ranks, Share
+
+_PARTNERS = 2**32 - 1  # where a sample's path has its position, and no epoch has so many
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,17 @@ class SampleKey:
     def generator(self) -> np.random.Generator:
         """A generator of this sample's own, the same in every process."""
         return _generator(self.seed, self.epoch, self.position)
+
+
+    def partner(self, count: int) -> int:
+        """An index below ``count``: in an epoch each comes equally often, or once more, in an order of the epoch's own."""
+        round_, place = divmod(self.position, count)
+        return _partners(count, self.seed, self.epoch, round_)[place]
+
+
+@functools.lru_cache(maxsize=4)
+def _partners(count: int, seed: int, epoch: int, round_: int) -> list[int]:
+    return [int(index) for index in _generator(seed, epoch, _PARTNERS, round_).permutation(count)]
 
 
 def _generator(seed: int, *path: int) -> np.random.Generator:

@@ -10,12 +10,12 @@ from data.transforms import Placement
 
 
 class UnalignedDataset(TrainingDataset):
-    """Pairs each source image with a random target image.
+    """Pairs each source image with a target image of no relation.
 
     Images come from ``<dataroot>/<phase>A`` and ``<dataroot>/<phase>B``, sub-folders included; the folders
-    may differ in number and size of images. An epoch has as many samples as the larger folder has images:
-    the source image goes by the index, starting over where its folder is the smaller one, and the target
-    image is drawn at random, or with ``serial_batches`` goes by the index as well.
+    may differ in number and size of images. An epoch has as many samples as the larger folder has images, and
+    shows every image of both: the source image goes by the index, starting over where its folder is the smaller
+    one, and the target images come in a random order of their own, or with ``serial_batches`` by the index as well.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -33,8 +33,7 @@ class UnalignedDataset(TrainingDataset):
         """``A`` (source), ``B`` (target): float32 [C, H, W] in [-1, 1]; ``A_paths``, ``B_paths``: str."""
         generator = key.generator()
         source_place, target_place = Placement.draw(generator), Placement.draw(generator)
-        drawn = int(generator.integers(len(self.target)))
         a, a_path, a_notes = self.source.load(key.index % len(self.source), source_place)
-        target_index = key.index % len(self.target) if self.serial_batches else drawn
+        target_index = key.index % len(self.target) if self.serial_batches else key.partner(len(self.target))
         b, b_path, b_notes = self.target.load(target_index, target_place)
         return {"A": a, "B": b, "A_paths": a_path, "B_paths": b_path, PASSED_OVER: a_notes + b_notes}

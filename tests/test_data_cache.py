@@ -148,8 +148,7 @@ def test_the_second_epoch_needs_no_files(tmp_path: Path) -> None:
     _write_images(tmp_path)
     settings = DatasetSettings(tmp_path, "train", TrainingTransform("crop", crop_size=16), cache_room=CacheRoom(10**6))
     loader = TrainingLoader(UnalignedDataset(settings), batch_size=1, seed=5)
-    for _ in range(8):  # the target is drawn at random: by now each was
-        list(loader.epoch(_))
+    list(loader.epoch(0))
     for file in tmp_path.rglob("*.png"):
         file.unlink()
-    assert len(list(loader.epoch(9))) == 3
+    assert len(list(loader.epoch(1))) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import pickle
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,14 @@ def test_pairing_is_random_but_repeatable(dataroot: Path) -> None:
     assert partners[0] == file_names(training.epoch(0), "B_paths")
     assert len({tuple(names) for names in partners}) == 4
     assert {name for names in partners for name in names} == {"b0.png", "b1.png", "b2.png"}
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_an_epoch_shows_every_target_equally_often_or_once_more(dataroot: Path, direction: str) -> None:
+    training = loader(dataroot, direction=direction)
+    for epoch in range(5):
+        times = Counter(file_names(training.epoch(epoch), "B_paths"))
+        assert sorted(times.values()) == ([2, 2, 3] if direction == "AtoB" else [1] * 7)
 
 
 def test_serial_batches_walk_both_folders_in_order(dataroot: Path) -> None:

@@ -142,21 +142,21 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 
 class _Reflection(Function):
-    """Reflection padding whose gradient is its middle and what is thin around it; PyTorch's copies it twice."""
+    """Reflection padding that does not keep x, and whose gradient is not copied twice, as it is by PyTorch."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
-        ctx.padding = padding
-        ctx.save_for_backward(x)
+        ctx.padding, ctx.shape = padding, x.shape  # x itself is not kept
         return F.pad(x, padding, mode="reflect")
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (x,), gradient = ctx.saved_tensors, gradients[0]
+        gradient = gradients[0]
         if torch.is_grad_enabled():  # that it is differentiated again is rare
-            return torch.ops.aten.reflection_pad2d_backward(gradient, x, ctx.padding), None
+            like_x = gradient.new_empty(()).expand(ctx.shape)
+            return torch.ops.aten.reflection_pad2d_backward(gradient, like_x, ctx.padding), None
         left, right, above, below = ctx.padding
-        before, middle, behind = gradient.split([left, x.shape[3], right], 3)
+        before, middle, behind = gradient.split([left, ctx.shape[3], right], 3)
         folded = _folded(middle, 2, above, below)
         _add_reflected(folded, 3, _folded(before, 2, above, below), _folded(behind, 2, above, below))
         return folded, None
