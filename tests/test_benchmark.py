@@ -97,12 +97,25 @@ def test_columns_line_up() -> None:
     assert len({len(line) for line in lines}) == 1
 
 
-def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("ticks", "told"), [(4, False), (75, True)])
+def test_a_busy_machine_is_told(ticks: int, told: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``ticks`` of 1/100 s that other programs work in the half second of the look."""
+    statistics = tmp_path / "stat"
+    statistics.write_text("cpu  100 20 30 5000 0 0\ncpu0 ...\n", encoding="ascii")
+    monkeypatch.setattr(report, "_STATISTICS", statistics)
     monkeypatch.setattr(report.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(report.os, "getloadavg", lambda: (0.3, 9.0, 9.0), raising=False)
-    assert load_warning() is None
-    monkeypatch.setattr(report.os, "getloadavg", lambda: (1.9, 0.0, 0.0))
-    assert "1.9 of 2 processors" in (load_warning() or "")
+    monkeypatch.setattr(report.os, "sysconf", lambda name: 100)
+
+    def meanwhile(seconds: float) -> None:
+        assert seconds == 0.5
+        statistics.write_text(f"cpu  {100 + ticks} 20 30 5050 0 0\ncpu0 ...\n", encoding="ascii")
+
+    assert ("1.5 of 2 processors" in (load_warning(meanwhile) or "")) == told
+
+
+def test_without_statistics_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "_STATISTICS", tmp_path / "nothing")
+    assert load_warning(lambda seconds: None) is None
 
 
 def test_modes_are_flags_of_train() -> None:

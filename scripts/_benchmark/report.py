@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 GIGA = 1e9
-_LOADED = 0.7  # load per processor from which on other programs take part
+_LOADED = 0.2  # processors in use from which on other programs take part
+_LOOK = 0.5  # seconds
+_STATISTICS = Path("/proc/stat")  # Linux
 
 
 @dataclass(frozen=True)
@@ -164,13 +168,24 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def load_warning() -> str | None:
-    """A sentence if other programs compete for the processors, where the system tells."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    processors = os.cpu_count() or 1
-    if load < _LOADED * processors:
+def load_warning(sleep: Callable[[float], None] = time.sleep) -> str | None:
+    """A sentence if other programs compete for the processors while this one sleeps, where the system tells."""
+    before = _seconds_in_use()
+    sleep(_LOOK)
+    after = _seconds_in_use()
+    if before is None or after is None or (in_use := (after - before) / _LOOK) < _LOADED:
         return None
-    return f"other programs keep {load:.1f} of {processors} processors busy: seconds are too long, ratios are rough."
+    processors = os.cpu_count() or 1
+    return f"other programs use {in_use:.1f} of {processors} processors: seconds are too long, ratios are rough."
+
+
+def _seconds_in_use() -> float | None:
+    """What all processors together have worked since the system started; None where there is no ``/proc/stat``."""
+    try:
+        user, nice, system = map(int, _STATISTICS.read_text(encoding="ascii").split()[1:4])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def _short(seconds: float) -> str:
