@@ -24,12 +24,12 @@ class ResidualBlock(nn.Module):
             ReflectionPad2d(1),
             Conv2d(channels, channels, 3, bias=bias),
             make_norm(norm, channels),
-            _relu(norm),
         ]
         if dropout:
-            layers.append(nn.Dropout(0.5))
+            layers += [_relu(norm), nn.Dropout(0.5), ReflectionPad2d(1)]
+        else:  # padded first, so that ReLU and the convolution need to keep one image for their gradients, not two
+            layers += [ReflectionPad2d(1), nn.ReLU(inplace=True)]
         layers += [
-            ReflectionPad2d(1),
             Conv2d(channels, channels, 3, bias=bias),
             make_norm(norm, channels),
         ]
