@@ -27,9 +27,8 @@ class SampleKey:
         """A generator of this sample's own, the same in every process."""
         return _generator(self.seed, self.epoch, self.position)
 
-
     def partner(self, count: int) -> int:
-        """An index below ``count``: in an epoch each comes equally often, or once more, in an order of the epoch's own."""
+        """An index below ``count``: in an epoch each comes equally often, or once more, in an order of its own."""
         round_, place = divmod(self.position, count)
         return _partners(count, self.seed, self.epoch, round_)[place]
 

@@ -82,8 +82,9 @@ def test_no_weight_is_copied_for_each_patch(tiny_clip: Path) -> None:
 
 
 def test_a_tower_without_a_transformer_stays_as_it_is() -> None:
-    tower = nn.Sequential(nn.MultiheadAttention(8, 2, batch_first=True))
-    assert clip.let_patches_lead(tower)[0].batch_first
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    clip.let_patches_lead(nn.Sequential(attention))
+    assert attention.batch_first
 
 
 @pytest.mark.parametrize("side", [32, 64, 96, 50])

@@ -20,7 +20,6 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from math import prod
 from typing import Any, TypeVar
 
 import torch
@@ -29,59 +28,22 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from models.networks.toom_cook import KERNEL, Direction, Matrix, turned
+
 T = TypeVar("T", bound=Callable[..., Any])
 Line = Sequence[Tensor]
 Grid = Sequence[Line]
-Matrix = Sequence[Sequence[float]]
 Steps = tuple[int, int]
 """Outputs of a tile, down and along."""
-_KERNEL = 3
-
-
-@dataclass(frozen=True)
-class Direction:
-    """F(m, 3): m outputs in a row from m + 2 inputs with m + 2 multiplications."""
-
-    of_input: Matrix  # Bᵀ
-    of_kernel: Matrix  # G
-    to_output: Matrix  # Aᵀ
-
-    @classmethod
-    def through(cls, *points: Fraction) -> Direction:
-        """Toom's and Cook's way: a product of polynomials from its values at m + 1 ``points`` and at infinity."""
-        others = [[other for other in points if other != point] for point in points]
-        scales = [
-            prod((point - other for other in rest), start=Fraction(1))
-            for point, rest in zip(points, others, strict=True)
-        ]
-        outputs = len(points) - _KERNEL + 2
-        of_input = [[*_polynomial(rest), Fraction(0)] for rest in others] + [_polynomial(points)]
-        of_kernel = [[point**k / scale for k in range(_KERNEL)] for point, scale in zip(points, scales, strict=True)]
-        to_output = [[point**k for point in points] + [Fraction(k == outputs - 1)] for k in range(outputs)]
-        return cls(
-            _floats(of_input),
-            _floats([*of_kernel, [Fraction(k == _KERNEL - 1) for k in range(_KERNEL)]]),
-            _floats(to_output),
-        )
-
-
-def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
-    """Coefficients of the product of all (x - root), the constant first."""
-    found = [Fraction(1)]
-    for root in roots:
-        found = [up - root * same for up, same in zip([Fraction(0), *found], [*found, Fraction(0)], strict=True)]
-    return found
-
-
-def _floats(matrix: Sequence[Sequence[Fraction]]) -> Matrix:
-    return tuple(tuple(float(value) for value in row) for row in matrix)
-
-
 _DIRECTIONS = {
     2: Direction.through(*map(Fraction, ("0", "1", "-1"))),
     # Points near 1 in size and inverse to each other round best: half as much again as m = 2 (docs/performance.md).
     4: Direction.through(*map(Fraction, ("0", "2/3", "-2/3", "3/2", "-3/2"))),
 }
+
+
+def _directions(steps: Steps) -> tuple[Direction, Direction]:
+    return _DIRECTIONS[steps[0]], _DIRECTIONS[steps[1]]
 
 
 def _times(matrix: Matrix, line: Line) -> Line:
@@ -90,10 +52,6 @@ def _times(matrix: Matrix, line: Line) -> Line:
     return [
         functools.reduce(operator.add, (part if factor == 1 else factor * part for factor, part in row)) for row in rows
     ]
-
-
-def _turned(matrix: Matrix) -> Matrix:
-    return tuple(zip(*matrix, strict=True))
 
 
 def _both(down: Matrix, along: Matrix, grid: Grid) -> Grid:
@@ -109,7 +67,7 @@ def _places(grid: Grid, dtype: torch.dtype) -> Tensor:
 
 def _grid(places: Tensor, steps: Steps, tiles: tuple[int, int, int] | None = None) -> Grid:
     """[P, N · h · w, C] → grid of [N, h, w, C], or where there are no ``tiles`` of what there is."""
-    down, along = (step + _KERNEL - 1 for step in steps)
+    down, along = (step + KERNEL - 1 for step in steps)
     square = _wide(places).unflatten(0, (down, along))
     square = square if tiles is None else square.unflatten(2, tiles)
     return [[square[i, j] for j in range(along)] for i in range(down)]
@@ -128,25 +86,26 @@ def _wide(x: Tensor) -> Tensor:
 def input_places(x: Tensor, steps: Steps) -> Tensor:
     """Bᵀ d B of every tile d of ``x`` [N, H, W, C] → [places, tiles, C]."""
     wide, (down, along) = _wide(x), steps
-    height, width = (side - _KERNEL + 1 for side in x.shape[1:3])
+    height, width = (side - KERNEL + 1 for side in x.shape[1:3])
     shifted = [
-        [wide[:, i : height + i : down, j : width + j : along] for j in range(along + _KERNEL - 1)]
-        for i in range(down + _KERNEL - 1)
+        [wide[:, i : height + i : down, j : width + j : along] for j in range(along + KERNEL - 1)]
+        for i in range(down + KERNEL - 1)
     ]
-    return _places(_both(_DIRECTIONS[down].of_input, _DIRECTIONS[along].of_input, shifted), x.dtype)
+    vertical, horizontal = _directions(steps)
+    return _places(_both(vertical.of_input, horizontal.of_input, shifted), x.dtype)
 
 
 def input_lines(places: Tensor, steps: Steps, tiles: tuple[int, int, int], padding: int) -> Tensor:
     """The other way round for gradients, B v Bᵀ of every tile without the padding. First down: B v, overlapping tiles
     added up → [places along a line, N, H, tiles along it, C]."""
-    grid, down = _grid(places, steps, tiles), _turned(_DIRECTIONS[steps[0]].of_input)
+    grid, down = _grid(places, steps, tiles), turned(_directions(steps)[0].of_input)
     columns = [_overlapping(_times(down, [row[j] for row in grid]), 1, padding) for j in range(len(grid[0]))]
     return torch.stack([torch.stack([part.to(places.dtype) for part in column], 2).flatten(1, 2) for column in columns])
 
 
 def input_image(lines: Tensor, steps: Steps, width: int, padding: int) -> Tensor:
     """Then along the lines → [N, H, ``width``, C]. One loop for both would compute each line several times."""
-    along = _turned(_DIRECTIONS[steps[1]].of_input)
+    along = turned(_directions(steps)[1].of_input)
     pixels = _overlapping(_times(along, list(_wide(lines))), 2, padding)
     return torch.stack([pixel.to(lines.dtype) for pixel in pixels], 3).flatten(2, 3)[:, :, :width]
 
@@ -157,10 +116,10 @@ def _overlapping(line: Line, dimension: int, padding: int) -> Line:
     def moved(part: Tensor, before: int, behind: int) -> Tensor:
         return F.pad(part, (*[0, 0] * (part.ndim - 1 - dimension), before, behind))
 
-    step = len(line) - _KERNEL + 1
+    step = len(line) - KERNEL + 1
     if not padding:
         parts = [moved(part, 0, 1) for part in line[:step]]
-        return [part + moved(line[step + a], 1, 0) if a < _KERNEL - 1 else part for a, part in enumerate(parts)]
+        return [part + moved(line[step + a], 1, 0) if a < KERNEL - 1 else part for a, part in enumerate(parts)]
     first, *inner, last = line  # the first and the last place of all fall away
     inner[0] = inner[0] + moved(last, 1, -1)
     inner[-1] = inner[-1] + moved(first, -1, 1)
@@ -169,7 +128,8 @@ def _overlapping(line: Line, dimension: int, padding: int) -> Line:
 
 def output_image(places: Tensor, bias: Tensor | None, steps: Steps, tiles: tuple[int, int, int]) -> Tensor:
     """Aᵀ m A of every tile, and the bias → [N, H, W, K]."""
-    grid = _both(*(_DIRECTIONS[step].to_output for step in steps), _grid(places, steps, tiles))
+    vertical, horizontal = _directions(steps)
+    grid = _both(vertical.to_output, horizontal.to_output, _grid(places, steps, tiles))
     if bias is not None:
         grid = [[pixel + bias for pixel in row] for row in grid]
     return _image(grid, places.dtype)
@@ -179,19 +139,21 @@ def output_places(gradient: Tensor, steps: Steps) -> Tensor:
     """The other way round for gradients: A g Aᵀ of every tile → [places, tiles, K]."""
     wide, (down, along) = _wide(gradient), steps
     shifted = [[wide[:, i::down, j::along] for j in range(along)] for i in range(down)]
-    return _places(_both(*(_turned(_DIRECTIONS[step].to_output) for step in steps), shifted), gradient.dtype)
+    vertical, horizontal = _directions(steps)
+    return _places(_both(turned(vertical.to_output), turned(horizontal.to_output), shifted), gradient.dtype)
 
 
 def kernel_places(weight: Tensor, steps: Steps, dtype: torch.dtype) -> Tensor:
     """G g Gᵀ of ``weight`` [K, C, 3, 3] → [places, K, C]; one product, for which no compiler is needed."""
-    down, along = (weight.new_tensor(_DIRECTIONS[step].of_kernel) for step in steps)
-    both = torch.kron(down, along)
-    return torch.mm(both, weight.reshape(-1, _KERNEL**2).t()).to(dtype).unflatten(1, weight.shape[:2])
+    vertical, horizontal = (weight.new_tensor(direction.of_kernel) for direction in _directions(steps))
+    both = torch.kron(vertical, horizontal)
+    return torch.mm(both, weight.reshape(-1, KERNEL**2).t()).to(dtype).unflatten(1, weight.shape[:2])
 
 
 def kernel_gradient(places: Tensor, steps: Steps, dtype: torch.dtype) -> Tensor:
     """The other way round: Gᵀ u G of ``places`` [places, C, K] → [K, C, 3, 3]."""
-    grid = _both(*(_turned(_DIRECTIONS[step].of_kernel) for step in steps), _grid(places, steps))
+    vertical, horizontal = _directions(steps)
+    grid = _both(turned(vertical.of_kernel), turned(horizontal.of_kernel), _grid(places, steps))
     return torch.stack([torch.stack(list(row)) for row in grid]).to(dtype).permute(3, 2, 0, 1).contiguous()
 
 
@@ -278,11 +240,11 @@ def _framed(x: Tensor, padding: int) -> Tensor:
 
 def _steps(framed: Tensor) -> Steps:
     """The largest tile that fits: 2 × 4, or 2 × 2."""
-    width = framed.shape[2] - _KERNEL + 1
+    width = framed.shape[2] - KERNEL + 1
     return 2, 2 if width % 4 else 4
 
 
 def _tiles(framed: Tensor, steps: Steps) -> tuple[int, int, int]:
     """How many tiles there are: images, and in each of them rows and columns."""
-    height, width = ((side - _KERNEL + 1) // step for side, step in zip(framed.shape[1:3], steps, strict=True))
+    height, width = ((side - KERNEL + 1) // step for side, step in zip(framed.shape[1:3], steps, strict=True))
     return framed.shape[0], height, width
