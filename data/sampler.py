@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from util.ranks import Ranks, Share
@@ -30,12 +31,12 @@ class SampleKey:
     def partner(self, count: int) -> int:
         """An index below ``count``: in an epoch each comes equally often, or once more, in an order of its own."""
         round_, place = divmod(self.position, count)
-        return _partners(count, self.seed, self.epoch, round_)[place]
+        return int(_partners(count, self.seed, self.epoch, round_)[place])
 
 
-@functools.lru_cache(maxsize=4)
-def _partners(count: int, seed: int, epoch: int, round_: int) -> list[int]:
-    return [int(index) for index in _generator(seed, epoch, _PARTNERS, round_).permutation(count)]
+@functools.lru_cache(maxsize=2)  # a batch may reach into the next round
+def _partners(count: int, seed: int, epoch: int, round_: int) -> NDArray[np.int64]:
+    return _generator(seed, epoch, _PARTNERS, round_).permutation(count)
 
 
 def _generator(seed: int, *path: int) -> np.random.Generator:

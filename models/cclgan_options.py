@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from models.base_model import need_equal_channels
@@ -11,6 +12,8 @@ from models.networks import SAMPLERS
 from models.networks.semantic import SEMANTIC_ENCODERS
 from util.errors import UserError
 from util.option import Option
+
+logger = logging.getLogger(__name__)
 
 LARGEST_SEMANTIC_SIZE = 4096  # pixels; no encoder was trained above a quarter of it
 LARGEST_VEIL = 0.95  # behind a denser one there is hardly an image
@@ -32,8 +35,8 @@ OPTIONS = (
     Option("lambda_identity", 0.5, "weight of the L1 identity term (0: eq. 11 as written)", minimum=0),
     Option("lambda_exchange", 0.0, "weight of the L1 rain exchange: G_A takes rain off N that it took off R before "
            "(not in the paper)", minimum=0),
-    Option("exchange_veil", 0.0, "densest veil of fog on that N, as the share of its light (0: none)", minimum=0,
-           maximum=LARGEST_VEIL),
+    Option("exchange_veil", 0.0, "densest fog on the N of rain exchange, as a share of its light (0: none)",
+           minimum=0, maximum=LARGEST_VEIL),
     Option("nce_layers", "down1,down2,block1", "layers of the generators for LCL, by name or position "
            "(the default is 4,8,12 of the antialiased ResNet)", architecture=True),
     Option("nce_T", 0.07, "temperature τ of LCL", above=0),
@@ -63,6 +66,8 @@ def check_weights(opt: Any) -> None:
     """Raise :class:`UserError` if the weights leave nothing to train or contradict other options."""
     if not any((opt.lambda_GAN, opt.lambda_NCE, opt.lambda_intra, opt.lambda_inter, opt.lambda_identity)):
         raise UserError("all of --lambda_GAN, _NCE, _intra, _inter and _identity are 0, so nothing trains; raise one.")
+    if opt.exchange_veil > 0 and opt.lambda_exchange == 0:
+        logger.warning("--exchange_veil %g does nothing, as --lambda_exchange is 0", opt.exchange_veil)
     for flag in ("--lambda_inter", "--lambda_identity", "--lambda_exchange"):
         if getattr(opt, flag.removeprefix("--")) > 0:
             need_equal_channels(opt, flag, f"{flag} 0")

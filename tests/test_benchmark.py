@@ -97,20 +97,22 @@ def test_columns_line_up() -> None:
     assert len({len(line) for line in lines}) == 1
 
 
-@pytest.mark.parametrize(("ticks", "told"), [(4, False), (75, True)])
-def test_a_busy_machine_is_told(ticks: int, told: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ticks", "processors", "told"), [(4, 2, False), (75, 2, True), (75, 64, False)])
+def test_a_busy_machine_is_told(
+    ticks: int, processors: int, told: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """``ticks`` of 1/100 s that other programs work in the half second of the look."""
     statistics = tmp_path / "stat"
     statistics.write_text("cpu  100 20 30 5000 0 0\ncpu0 ...\n", encoding="ascii")
     monkeypatch.setattr(report, "_STATISTICS", statistics)
-    monkeypatch.setattr(report.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(report.os, "cpu_count", lambda: processors)
     monkeypatch.setattr(report.os, "sysconf", lambda name: 100)
 
     def meanwhile(seconds: float) -> None:
         assert seconds == 0.5
         statistics.write_text(f"cpu  {100 + ticks} 20 30 5050 0 0\ncpu0 ...\n", encoding="ascii")
 
-    assert ("1.5 of 2 processors" in (load_warning(meanwhile) or "")) == told
+    assert (f"1.5 of {processors} processors" in (load_warning(meanwhile) or "")) == told
 
 
 def test_without_statistics_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

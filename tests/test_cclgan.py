@@ -358,3 +358,8 @@ def test_rainy_and_rain_free_images_may_differ_in_size() -> None:
     batch = images()
     batch["B"] = batch["B"][:, :, :28, :24]
     assert shared_gradients(build(), batch, phase=0)
+
+
+def test_a_veil_without_rain_exchange_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    build(exchange_veil=0.5)
+    assert "--exchange_veil 0.5 does nothing" in caplog.text

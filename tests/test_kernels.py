@@ -49,7 +49,7 @@ def formula_of(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     if isinstance(layer, InstanceNorm2d):
         return normalised
     if isinstance(layer, ReflectionPad2d):
-        return lambda x: reflected(x, layer.padding[0])
+        return lambda x: reflected(x, *layer.padding)
     if isinstance(layer, BlurDownsample):
         return halved
     assert isinstance(layer, BlurUpsample)
@@ -61,17 +61,17 @@ def normalised(x: Tensor) -> Tensor:
     return centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
 
 
-def reflected(x: Tensor, pad: int) -> Tensor:
-    def places(length: int) -> list[int]:
-        return [*range(pad, 0, -1), *range(length), *range(length - 2, length - 2 - pad, -1)]
+def reflected(x: Tensor, left: int, right: int, above: int, below: int) -> Tensor:
+    def places(length: int, before: int, behind: int) -> list[int]:
+        return [*range(before, 0, -1), *range(length), *range(length - 2, length - 2 - behind, -1)]
 
-    return x[:, :, places(x.shape[2])][..., places(x.shape[3])]
+    return x[:, :, places(x.shape[2], above, below)][..., places(x.shape[3], left, right)]
 
 
 def halved(x: Tensor) -> Tensor:
     """[1, 2, 1] / 4 in both directions at every second pixel."""
     for dim in (2, 3):
-        padded = reflected(x, 1).narrow(5 - dim, 1, x.shape[5 - dim])
+        padded = reflected(x, 1, 1, 1, 1).narrow(5 - dim, 1, x.shape[5 - dim])
         middle = range(1, x.shape[dim] + 1, 2)
         rows = [
             0.25 * padded.select(dim, i - 1) + 0.5 * padded.select(dim, i) + 0.25 * padded.select(dim, i + 1)
@@ -97,6 +97,7 @@ def doubled(x: Tensor) -> Tensor:
 LAYERS = {
     "instance norm": lambda: (InstanceNorm2d(4), 4),
     "reflection padding": lambda: (ReflectionPad2d(3), 4),
+    "reflection on three sides": lambda: (ReflectionPad2d((1, 3, 0, 2)), 4),
     "blur down": lambda: (BlurDownsample(4).double(), 4),
     "blur up": lambda: (BlurUpsample(4).double(), 4),
     "7×7 from an image": lambda: (conv(NARROW, 33), NARROW),

@@ -97,7 +97,7 @@ class Conv2d(nn.Conv2d):
         return list(self.stride), list(self.padding), list(self.dilation), False, [0, 0], self.groups
 
     def _even(self, x: Tensor) -> bool:
-        """Whether the outputs can be cut into tiles of 2 × 2."""
+        """Whether the outputs can be cut into tiles, of 2 × 2 or 2 × 4."""
         frame = 0 if self.padding == (0, 0) else 2
         return all(side % 2 == 0 and side + frame > 2 for side in x.shape[2:])
 

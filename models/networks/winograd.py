@@ -145,9 +145,10 @@ def output_places(gradient: Tensor, steps: Steps) -> Tensor:
 
 def kernel_places(weight: Tensor, steps: Steps, dtype: torch.dtype) -> Tensor:
     """G g Gᵀ of ``weight`` [K, C, 3, 3] → [places, K, C]; one product, for which no compiler is needed."""
-    vertical, horizontal = (weight.new_tensor(direction.of_kernel) for direction in _directions(steps))
+    wide = _wide(weight)
+    vertical, horizontal = (wide.new_tensor(direction.of_kernel) for direction in _directions(steps))
     both = torch.kron(vertical, horizontal)
-    return torch.mm(both, weight.reshape(-1, KERNEL**2).t()).to(dtype).unflatten(1, weight.shape[:2])
+    return torch.mm(both, wide.reshape(-1, KERNEL**2).t()).to(dtype).unflatten(1, weight.shape[:2])
 
 
 def kernel_gradient(places: Tensor, steps: Steps, dtype: torch.dtype) -> Tensor:
@@ -182,10 +183,11 @@ class KernelPlaces:
         self._places: Tensor | None = None
 
     def of(self, weight: Tensor, steps: Steps, dtype: torch.dtype) -> Tensor:
-        """[places, K, C] in ``dtype``. A change in place is noticed, unless it is made by ``weight.data``."""
+        """[places, K, C] in ``dtype``. A change is noticed by the tensor's version, as autograd does it."""
         wanted = (weight._version, weight.data_ptr(), weight.dtype, steps, dtype)
         if self._places is None or wanted != self._made_for:
-            self._made_for, self._places = wanted, kernel_places(weight.detach(), steps, dtype)
+            with torch.inference_mode(False):  # what is kept may be needed for gradients later
+                self._made_for, self._places = wanted, kernel_places(weight.detach(), steps, dtype)
         return self._places
 
 

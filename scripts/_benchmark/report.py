@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 GIGA = 1e9
-_LOADED = 0.2  # processors in use from which on other programs take part
+_LOADED = 0.1  # share of the processors in use from which on other programs take part
 _LOOK = 0.5  # seconds
 _STATISTICS = Path("/proc/stat")  # Linux
 
@@ -170,12 +170,11 @@ def machine(device: str) -> dict[str, Any]:
 
 def load_warning(sleep: Callable[[float], None] = time.sleep) -> str | None:
     """A sentence if other programs compete for the processors while this one sleeps, where the system tells."""
-    before = _seconds_in_use()
+    processors, before = os.cpu_count() or 1, _seconds_in_use()
     sleep(_LOOK)
     after = _seconds_in_use()
-    if before is None or after is None or (in_use := (after - before) / _LOOK) < _LOADED:
+    if before is None or after is None or (in_use := (after - before) / _LOOK) < _LOADED * processors:
         return None
-    processors = os.cpu_count() or 1
     return f"other programs use {in_use:.1f} of {processors} processors: seconds are too long, ratios are rough."
 
 

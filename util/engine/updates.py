@@ -156,6 +156,7 @@ class Updates:
         if self._skip_non_finite and not self._scaler.is_enabled():  # which does so itself
             optimizer.found_inf = veto(loss, [parameter.grad for parameter in parameters])  # type: ignore[attr-defined]
         self._scaler.step(optimizer)
+        torch.autograd.graph.increment_version(parameters)  # fused Adam does not tell that it has changed them
 
     def _parameters(self, phase: PhaseLike) -> list[nn.Parameter]:
         return [parameter for name in phase.trains for parameter in self._model.nets[name].parameters()]
