@@ -42,20 +42,20 @@ def veiled(clean: Tensor, densest: float) -> Tensor:
     """
     if densest == 0:
         return clean
-
-    def drawn(low: float, high: float) -> Tensor:
-        return torch.empty(clean.shape[0], 1, 1, 1, device=clean.device, dtype=clean.dtype).uniform_(low, high)
-
-    top, bottom, light = drawn(0, densest), drawn(0, densest), drawn(*VEIL_LIGHT)
+    top, bottom, light = (_for_each_image(clean, *bounds) for bounds in ((0, densest), (0, densest), VEIL_LIGHT))
     down = torch.linspace(0, 1, clean.shape[2], device=clean.device, dtype=clean.dtype).view(1, 1, -1, 1)
-    share = torch.lerp(top, bottom, down) * (drawn(0, 1) >= CLEAR)
+    share = torch.lerp(top, bottom, down) * (_for_each_image(clean, 0, 1) >= CLEAR)
     return torch.lerp(clean, light, share)
 
 
 def add_rain(clean: Tensor, rain: Tensor) -> Tensor:
     """``clean`` + s · ``rain``, each [N, C, H, W], within [-1, 1] and with s at random for each image."""
-    strength = torch.empty(clean.shape[0], 1, 1, 1, device=clean.device, dtype=clean.dtype).uniform_(*STRENGTHS)
-    return (clean + strength * rain).clamp(-1, 1)
+    return (clean + _for_each_image(clean, *STRENGTHS) * rain).clamp(-1, 1)
+
+
+def _for_each_image(images: Tensor, low: float, high: float) -> Tensor:
+    """A random number for each of ``images``, [N, 1, 1, 1]."""
+    return torch.empty(images.shape[0], 1, 1, 1, device=images.device, dtype=images.dtype).uniform_(low, high)
 
 
 def _around(x: Tensor) -> Tensor:
