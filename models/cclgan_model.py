@@ -23,7 +23,7 @@ from models.base_model import Batch, Model, Phase, discriminator_from, discrimin
 from models.cclgan_options import OPTIONS, PRESETS, check_weights
 from models.image_pool import ImagePool
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
-from models.losses.rain_exchange import add_rain, streaks, veiled
+from models.losses.rain_exchange import DISTANCES, add_rain, streaks, veiled
 from models.networks import create_sampler, sample_locations
 from models.networks.batching import encode_together, forward_together, generate_together
 from models.networks.patch_sampler import common_region
@@ -75,7 +75,7 @@ class CCLGANModel(Model):
         self.lambda_GAN = opt.lambda_GAN
         self.lambda_identity = opt.lambda_identity
         self.lambda_exchange = opt.lambda_exchange
-        self.exchange_veil = opt.exchange_veil
+        self.exchange_veil, self.exchange_distance = opt.exchange_veil, DISTANCES[opt.exchange_distance]
         if opt.lambda_GAN > 0 or opt.lambda_inter > 0:
             self.nets["D_A"] = discriminator_from(opt, opt.output_nc)
             self.nets["D_B"] = discriminator_from(opt, opt.input_nc)
@@ -251,11 +251,11 @@ class CCLGANModel(Model):
         return self.intra(R_tilde, R, N, N_hat) + self.intra(N_tilde, N, R, R_hat)
 
     def exchange_loss(self, x: TwoBranches) -> Tensor:
-        """|G_A(V(N) + sρ) − N|₁: ρ is the rain that G_A has just taken off R, V a veil of fog (not in the paper)."""
+        """d(G_A(V(N) + sρ), N): ρ is the rain that G_A has just taken off R, V a veil of fog (not in the paper)."""
         with torch.no_grad():
             (R,), (N,), (N_hat,) = common_region([[x.R], [x.N], [x.N_hat]])
             rained_on = add_rain(veiled(N, self.exchange_veil), streaks(R - N_hat))
-        return F.l1_loss(self.nets["G_A"](rained_on), N)
+        return self.exchange_distance(self.nets["G_A"](rained_on), N)
 
     def discriminator_losses(self, x: TwoBranches) -> dict[str, Tensor]:
         """Eq. 8–9 from the discriminators' side, halved as in CycleGAN, and inter-CCL if they learn from it."""

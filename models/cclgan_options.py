@@ -8,6 +8,7 @@ from typing import Any
 from models.base_model import need_equal_channels
 from models.losses.inter_cycle import INTER_POSITIVES
 from models.losses.intra_cycle import INTRA_NEGATIVES
+from models.losses.rain_exchange import DISTANCES
 from models.networks import SAMPLERS
 from models.networks.semantic import SEMANTIC_ENCODERS
 from util.errors import UserError
@@ -33,10 +34,12 @@ OPTIONS = (
     Option("lambda_intra", 0.5, "weight of intra-CCL, eq. 3 (0: no semantic encoder is loaded)", minimum=0),
     Option("lambda_inter", 1.28, "weight of inter-CCL, eq. 6, as a mean over patches", minimum=0),
     Option("lambda_identity", 0.5, "weight of the L1 identity term (0: eq. 11 as written)", minimum=0),
-    Option("lambda_exchange", 0.0, "weight of the L1 rain exchange: G_A takes rain off N that it took off R before "
+    Option("lambda_exchange", 0.0, "weight of rain exchange: G_A takes rain off N that it took off R before "
            "(not in the paper)", minimum=0),
     Option("exchange_veil", 0.0, "densest fog on the N of rain exchange, as a share of its light (0: none)",
            minimum=0, maximum=LARGEST_VEIL),
+    Option("exchange_distance", "l1", "distance of rain exchange; berhu: l1 for small errors, l2 for large ones",
+           choices=tuple(DISTANCES)),
     Option("nce_layers", "down1,down2,block1", "layers of the generators for LCL, by name or position "
            "(the default is 4,8,12 of the antialiased ResNet)", architecture=True),
     Option("nce_T", 0.07, "temperature τ of LCL", above=0),

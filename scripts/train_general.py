@@ -5,8 +5,9 @@
 
 Steps, each only where it is not done already:
   1. dataset   rain drawn on half of the training photographs, the others stay clean; pairs for validation and test
-  2. training  train.py with scripts/general_options.yaml, then with general_finish.yaml; an interrupted one goes on
-  3. publish   the generator that was best in validation (SSIM), in half precision, with its options
+  2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml, then general_finish.yaml; an
+               interrupted one goes on
+  3. publish   the generator that was best in validation (PSNR), in half precision, with its options
   4. measure   test.py on the test scenes, and on the same scenes without rain
 
 The same photographs, seed and machine give the same checkpoint. docs/general_model.md tells where the photographs come
@@ -42,9 +43,9 @@ from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
 
-OPTIONS, FINISH = ROOT / "scripts" / "general_options.yaml", ROOT / "scripts" / "general_finish.yaml"
+STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
-CHOSEN = "best_ssim"  # an epoch that was best by PSNR alone was hardly better, and worse on clean pictures
+CHOSEN = "best_psnr"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -73,30 +74,28 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def train(args: argparse.Namespace, checkpoints: Path) -> Path:
-    """Train both halves, or go on with an interrupted training; the run's folder.
+    """Train all stages, or go on with an interrupted training; the run's folder.
 
     Raises:
         UserError: the training failed or was stopped.
     """
     run = checkpoints / args.name
     where = ["--name", args.name, "--checkpoints_dir", str(checkpoints)]
-    begin = ["--config", str(OPTIONS), "--dataroot", str(args.out), "--seed", str(args.seed), *args.train_flags]
+    begin = ["--config", str(STAGES[0]), "--dataroot", str(args.out), "--seed", str(args.seed), *args.train_flags]
     go_on = [*where, "--continue_train"]
-    if not (run / STATE_FILE).is_file():
-        commands = [[*where, *begin], [*go_on, "--config", str(FINISH)]]
-    elif is_finishing(run):
-        commands = [go_on]
-    else:
-        commands = [go_on, [*go_on, "--config", str(FINISH)]]
-    for command in commands:
+    begun = (run / STATE_FILE).is_file()
+    left = STAGES[stage_of(run) + 1 :] if begun else STAGES[1:]
+    first = go_on if begun else [*where, *begin]
+    for command in (first, *([*go_on, "--config", str(stage)] for stage in left)):
         if code := train_program.main(command):
             raise UserError(f"the training of {run} ended with exit code {code}; the same command goes on with it.")
     return run
 
 
-def is_finishing(run: Path) -> bool:
-    """Whether the run is in its second half already."""
-    return read_options(FINISH).items() <= read_options(run / OPTIONS_FILE).items()
+def stage_of(run: Path) -> int:
+    """The last of the stages that the run's options contain; 0, the first, if there is none."""
+    options = read_options(run / OPTIONS_FILE).items()
+    return max((number for number, stage in enumerate(STAGES) if read_options(stage).items() <= options), default=0)
 
 
 def measure(args: argparse.Namespace, model: Path, results: Path) -> dict[str, Any]:

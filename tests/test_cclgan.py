@@ -188,7 +188,9 @@ class NaiveStep:
             total = total + o["lambda_identity"] * (F.l1_loss(self.G_A(N), N) + F.l1_loss(self.G_B(R), R))
         if o["lambda_exchange"]:
             rained_on = add_rain(veiled(N, o["exchange_veil"]), streaks(R - self.G_A(R)).detach())
-            total = total + o["lambda_exchange"] * F.l1_loss(self.G_A(rained_on), N)
+            error = self.G_A(rained_on) - N
+            distance = error.square().mean() if o["exchange_distance"] == "l2" else error.abs().mean()
+            total = total + o["lambda_exchange"] * distance
         return total
 
     def discriminator_loss(self, R: Tensor, N: Tensor) -> Tensor:
@@ -221,6 +223,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"lambda_inter": 0.0},
     {"lambda_exchange": 3.0},
     {"lambda_exchange": 3.0, "exchange_veil": 0.5},
+    {"lambda_exchange": 3.0, "exchange_distance": "l2"},
     {"lambda_NCE": 0.0, "residual": True},
     {"no_antialias": True, "no_antialias_up": True},
 ]

@@ -23,7 +23,7 @@ from scripts._general import dataset as recipe
 from scripts._general.measure import gain_by_input
 from scripts._general.publish import publish
 from scripts._general.split import Split, split_photos
-from scripts.train_general import OPTIONS, SPLIT
+from scripts.train_general import SPLIT, STAGES
 from util.errors import UserError
 
 SCENES = ("town/a.jpg", "town/b.jpg", "sea.jpg", "road.jpg", "test.jpg", "val.jpg", "twin.jpg")
@@ -127,32 +127,35 @@ def test_an_unfinished_run_cannot_be_published(tmp_path: Path) -> None:
         publish(tmp_path, "best_psnr", tmp_path / "shipped")
 
 
-def test_both_halves_are_trained_once_and_an_interrupted_one_goes_on(
+def test_each_stage_is_trained_once_and_an_interrupted_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
+    options: dict[str, object] = {}
+    fails_at: Path | None = STAGES[1]
 
-    def train(command: list[str], code: int = 0) -> int:
+    def train(command: list[str]) -> int:
         commands.append(command[4:])  # without --name and --checkpoints_dir
         run = tmp_path / "general"
         run.mkdir(exist_ok=True)
         (run / "training_state.pth").touch()
-        config = command[command.index("--config") + 1] if "--config" in command else run / "options.yaml"
-        content = Path(config).read_text(encoding="utf-8")
-        (run / "options.yaml").write_text(content, encoding="utf-8")
-        return code
+        if "--config" in command:
+            options.update(yaml.safe_load(Path(command[command.index("--config") + 1]).read_text(encoding="utf-8")))
+            (run / "options.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
+        return 130 if command[-1] == str(fails_at) else 0
 
-    monkeypatch.setattr(train_general.train_program, "main", lambda command: train(command, code=130))
+    monkeypatch.setattr(train_general.train_program, "main", train)
     args = train_general.parse(["--photos", str(tmp_path)])
     with pytest.raises(UserError, match="exit code 130"):
         train_general.train(args, tmp_path)
-    first, finish = ["--config", str(OPTIONS)], ["--continue_train", "--config", str(train_general.FINISH)]
-    assert len(commands) == 1 and commands[0][:2] == first
-    monkeypatch.setattr(train_general.train_program, "main", train)
+    again = ["--continue_train"]
+    exchange, finish = ([*again, "--config", str(stage)] for stage in STAGES[1:])
+    assert commands[0][:2] == ["--config", str(STAGES[0])] and commands[1:] == [exchange]
+    fails_at = None
     train_general.train(args, tmp_path)
-    assert commands[1:] == [["--continue_train"], finish]
+    assert commands[2:] == [again, finish]
     train_general.train(args, tmp_path)
-    assert commands[3:] == [["--continue_train"]]
+    assert commands[4:] == [again]
 
 
 def test_gains_are_means_within_bands_of_the_input(tmp_path: Path) -> None:
@@ -184,7 +187,7 @@ def test_the_shipped_file_is_the_one_of_its_card_small_and_in_half_precision() -
 
 
 def test_the_shipped_model_is_what_the_recipe_trains() -> None:
-    recipe_options = yaml.safe_load(OPTIONS.read_text(encoding="utf-8"))
+    recipe_options = yaml.safe_load(STAGES[0].read_text(encoding="utf-8"))
     shipped = yaml.safe_load((SHIPPED / "options.yaml").read_text(encoding="utf-8"))
     assert shipped["ngf"] <= 32
     assert {key: value for key, value in recipe_options.items() if key in shipped}.items() <= shipped.items()

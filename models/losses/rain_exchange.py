@@ -2,7 +2,7 @@
 
 Not in the paper. With ρ = R − N̂, the layer that G_A has just removed, and s drawn for each image,
 
-    L = |G_A(N + s · streaks(ρ)) − N|₁
+    L = d(G_A(N + s · streaks(ρ)), N)
 
 trains G_A with a target for every pixel, on rain that looks as it does in the rainy images and lies on clean ones. As s
 also makes it stronger than what was removed, streaks that were half removed are removed further the next time.
@@ -11,10 +11,13 @@ Only streaks go across, narrow and brighter than what is around them. The layer 
 over wide areas, and there nothing stops it: each exchange darkens images a little more. What rain does to wide areas
 is known instead: it scatters light of brightness A0 into the line of sight, a share a of what is seen. N may lie under
 such a veil, N (1 - a) + A0 a (Koschmieder's law, as in He et al., CVPR 2009), before streaks fall on it, and G_A is to
-lift it as well. docs/experiments.md has the measurements.
+lift it as well. The distance d is L1, L2 or berHu, which is L1 for small errors and L2 for large ones: where a veil and
+hazy ground look alike, L1 asks for what is likelier and L2 for the mean of both. docs/experiments.md has the measurements.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +27,18 @@ WINDOW = 31  # pixels; the sides of the squares in which a streak is compared wi
 BELOW_MEAN = 0.5  # standard deviations; streaks raise the mean around them, so the ground lies below it
 STRENGTHS = (0.5, 2.5)  # bounds of s
 CLEAR = 0.5  # share of images without a veil, so that G_A also learns to leave clear air alone
+SMALL_ERROR = 0.1  # up to which berHu is L1, in [-1, 1]
 VEIL_LIGHT = (0.0, 1.0)  # bounds of A0, grey, in [-1, 1]: no darker than half of white
+
+
+def berhu(image: Tensor, target: Tensor) -> Tensor:
+    """Reversed Huber distance (as in Laina et al., 3DV 2016): |e| up to c = ``SMALL_ERROR``, (e² + c²) / 2c above; mean."""
+    error = (image - target).abs()
+    return torch.where(error <= SMALL_ERROR, error, (error.square() + SMALL_ERROR**2) / (2 * SMALL_ERROR)).mean()
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss, "berhu": berhu}
+"""Means over all pixels, by name."""
 
 
 def streaks(layer: Tensor) -> Tensor:

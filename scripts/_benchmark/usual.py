@@ -133,7 +133,7 @@ class UsualStep:
             losses["idt"] = model.lambda_identity * (F.l1_loss(nets["G_A"](N), N) + F.l1_loss(nets["G_B"](R), R))
         if model.lambda_exchange > 0:
             rained_on = add_rain(veiled(N, model.exchange_veil), streaks(R - N_hat.detach()))
-            losses["exchange"] = model.lambda_exchange * F.l1_loss(nets["G_A"](rained_on), N)
+            losses["exchange"] = model.lambda_exchange * model.exchange_distance(nets["G_A"](rained_on), N)
         if model.lcl_taps:
             pairs = [("A", R, "B", N_hat), ("B", N, "A", R_hat)]
             pairs += [("B", N_hat, "A", R_tilde), ("A", R_hat, "B", N_tilde)] if model.lcl_reconstructions else []
