@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.losses.rain_exchange import BELOW_MEAN, CLEAR, STRENGTHS, VEIL_LIGHT, WINDOW, add_rain, streaks, veiled
+from models.losses.rain_exchange import (
+    BELOW_MEAN,
+    CLEAR,
+    DISTANCES,
+    SMALL_ERROR,
+    STRENGTHS,
+    VEIL_LIGHT,
+    WINDOW,
+    add_rain,
+    streaks,
+    veiled,
+)
 
 
 def layer(height: int = 40, width: int = 36) -> torch.Tensor:
@@ -99,3 +110,24 @@ def test_no_veil_changes_nothing_and_draws_nothing() -> None:
     before, given = torch.get_rng_state(), layer()
     assert veiled(given, 0) is given
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "distance", "slope"),
+    [
+        ("l1", 0.3, 0.3, 1.0),
+        ("l2", 0.3, 0.09, 0.6),
+        ("berhu", SMALL_ERROR / 2, SMALL_ERROR / 2, 1.0),
+        ("berhu", -SMALL_ERROR / 2, SMALL_ERROR / 2, -1.0),
+        ("berhu", 2 * SMALL_ERROR, 2.5 * SMALL_ERROR, 2.0),
+        ("berhu", -3 * SMALL_ERROR, 5 * SMALL_ERROR, -3.0),
+    ],
+)
+def test_distances_have_the_values_and_slopes_of_their_formulas(
+    name: str, error: float, distance: float, slope: float
+) -> None:
+    image = torch.full((1, 1, 2, 2), error, dtype=torch.float64, requires_grad=True)
+    result = DISTANCES[name](image, torch.zeros_like(image))
+    (gradient,) = torch.autograd.grad(result, image)
+    assert result.item() == pytest.approx(distance)
+    assert gradient.flatten().tolist() == pytest.approx([slope / 4] * 4), "of a mean over four pixels"

@@ -11,8 +11,8 @@ Only streaks go across, narrow and brighter than what is around them. The layer 
 over wide areas, and there nothing stops it: each exchange darkens images a little more. What rain does to wide areas
 is known instead: it scatters light of brightness A0 into the line of sight, a share a of what is seen. N may lie under
 such a veil, N (1 - a) + A0 a (Koschmieder's law, as in He et al., CVPR 2009), before streaks fall on it, and G_A is to
-lift it as well. The distance d is L1, L2 or berHu, which is L1 for small errors and L2 for large ones: where a veil and
-hazy ground look alike, L1 asks for what is likelier and L2 for the mean of both. docs/experiments.md has the measurements.
+lift it as well. The distance d is L1, L2 or berHu, L1 for small errors and L2 for large ones: where a veil and hazy
+ground look alike, L1 asks for what is likelier and L2 for the mean of both. docs/experiments.md has the measurements.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VEIL_LIGHT = (0.0, 1.0)  # bounds of A0, grey, in [-1, 1]: no darker than half o
 
 
 def berhu(image: Tensor, target: Tensor) -> Tensor:
-    """Reversed Huber distance (as in Laina et al., 3DV 2016): |e| up to c = ``SMALL_ERROR``, (e² + c²) / 2c above; mean."""
+    """Mean of |e| where it is at most c = ``SMALL_ERROR``, and of (e² + c²) / 2c elsewhere (Laina et al., 3DV 2016)."""
     error = (image - target).abs()
     return torch.where(error <= SMALL_ERROR, error, (error.square() + SMALL_ERROR**2) / (2 * SMALL_ERROR)).mean()
 
