@@ -23,7 +23,7 @@ CLEAN = "clean"
 TRAIN_PRESET, TEST_PRESET = "streaks", "mixed"
 # Shorter side in pixels. Published benchmarks have 320 to 1024; crops see streaks of the larger ones at full size.
 TRAIN_SIDES, VAL_SIDE, TEST_SIDE = (512, 352), 384, 512
-TRAIN_DRAWS, VAL_DRAWS, TEST_DRAWS = 6, 1, 2  # rainy versions of a photograph
+TRAIN_DRAWS, VAL_DRAWS, TEST_DRAWS = 6, 6, 2  # rainy versions of a photograph
 TRAIN_SEED, VAL_SEED, TEST_SEED = 1, 2, 3
 
 
