@@ -71,6 +71,8 @@ def check_weights(opt: Any) -> None:
         raise UserError("all of --lambda_GAN, _NCE, _intra, _inter and _identity are 0, so nothing trains; raise one.")
     if opt.exchange_veil > 0 and opt.lambda_exchange == 0:
         logger.warning("--exchange_veil %g does nothing, as --lambda_exchange is 0", opt.exchange_veil)
+    if opt.exchange_distance != "l1" and opt.lambda_exchange == 0:
+        logger.warning("--exchange_distance %s does nothing, as --lambda_exchange is 0", opt.exchange_distance)
     for flag in ("--lambda_inter", "--lambda_identity", "--lambda_exchange"):
         if getattr(opt, flag.removeprefix("--")) > 0:
             need_equal_channels(opt, flag, f"{flag} 0")

@@ -11,7 +11,7 @@ Steps, each only where it is not done already:
   4. measure   test.py on the test scenes, and on the same scenes without rain
 
 The same photographs, seed and machine give the same checkpoint. docs/general_model.md tells where the photographs come
-from. Flags behind -- go to train.py, for a variant of the recipe.
+from. Flags behind -- go to train.py, for a variant of the recipe; what a later stage sets overrides them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from util.errors import UserError, entry_point
 
 STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
-CHOSEN = "best_psnr"
+CHOSEN = "best_psnr"  # SSIM hardly sees how much of a veil is lifted
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -82,11 +82,12 @@ def train(args: argparse.Namespace, checkpoints: Path) -> Path:
     run = checkpoints / args.name
     where = ["--name", args.name, "--checkpoints_dir", str(checkpoints)]
     begin = ["--config", str(STAGES[0]), "--dataroot", str(args.out), "--seed", str(args.seed), *args.train_flags]
-    go_on = [*where, "--continue_train"]
-    begun = (run / STATE_FILE).is_file()
-    left = STAGES[stage_of(run) + 1 :] if begun else STAGES[1:]
-    first = go_on if begun else [*where, *begin]
-    for command in (first, *([*go_on, "--config", str(stage)] for stage in left)):
+    go_on = [*where, "--continue_train", "--dataroot", str(args.out)]
+    if (run / STATE_FILE).is_file():
+        opening, to_come = go_on, STAGES[stage_of(run) + 1 :]
+    else:
+        opening, to_come = [*where, *begin], STAGES[1:]
+    for command in (opening, *([*go_on, "--config", str(stage)] for stage in to_come)):
         if code := train_program.main(command):
             raise UserError(f"the training of {run} ended with exit code {code}; the same command goes on with it.")
     return run
@@ -129,7 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = {"model": publish(run, CHOSEN, args.publish), "test": measure(args, args.publish, ROOT / "results")}
     data = {name: part["sha256"]["images"] for name, part in dataset["parts"].items()}
     environment = describe_environment(choose_device("auto"))
-    write_card(args.publish, {**facts, "seed": args.seed, "dataset": data, "environment": environment})
+    seed = read_options(run / OPTIONS_FILE)["seed"]
+    write_card(args.publish, {**facts, "seed": seed, "dataset": data, "environment": environment})
     print(table(facts["test"]["gain_by_input"]))
     print(f"clean pictures against themselves: {facts['test']['clean']['psnr']:.2f} dB")
     print(f"published: {args.publish}, {facts['model']['bytes'] / 1e6:.2f} MB")

@@ -188,9 +188,8 @@ class NaiveStep:
             total = total + o["lambda_identity"] * (F.l1_loss(self.G_A(N), N) + F.l1_loss(self.G_B(R), R))
         if o["lambda_exchange"]:
             rained_on = add_rain(veiled(N, o["exchange_veil"]), streaks(R - self.G_A(R)).detach())
-            error = self.G_A(rained_on) - N
-            distance = error.square().mean() if o["exchange_distance"] == "l2" else error.abs().mean()
-            total = total + o["lambda_exchange"] * distance
+            distance = {"l1": F.l1_loss, "l2": F.mse_loss}[o["exchange_distance"]]
+            total = total + o["lambda_exchange"] * distance(self.G_A(rained_on), N)
         return total
 
     def discriminator_loss(self, R: Tensor, N: Tensor) -> Tensor:
@@ -366,3 +365,8 @@ def test_rainy_and_rain_free_images_may_differ_in_size() -> None:
 def test_a_veil_without_rain_exchange_is_told(caplog: pytest.LogCaptureFixture) -> None:
     build(exchange_veil=0.5)
     assert "--exchange_veil 0.5 does nothing" in caplog.text
+
+
+def test_a_distance_without_rain_exchange_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    build(exchange_distance="berhu")
+    assert "--exchange_distance berhu does nothing" in caplog.text

@@ -127,35 +127,42 @@ def test_an_unfinished_run_cannot_be_published(tmp_path: Path) -> None:
         publish(tmp_path, "best_psnr", tmp_path / "shipped")
 
 
-def test_each_stage_is_trained_once_and_an_interrupted_one_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fails_in", range(len(STAGES)))
+def test_a_stage_that_was_interrupted_goes_on_and_the_others_are_trained_once(
+    fails_in: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands: list[list[str]] = []
-    options: dict[str, object] = {}
-    fails_at: Path | None = STAGES[1]
+    begun: list[Path | None] = []  # the stage that each command begins; None: it goes on
+    options: dict[str, object] = {"seed": 1}
+    broken: list[Path] = [STAGES[fails_in]]
 
     def train(command: list[str]) -> int:
-        commands.append(command[4:])  # without --name and --checkpoints_dir
+        stage = Path(command[command.index("--config") + 1]) if "--config" in command else None
+        assert ("--continue_train" in command) == (stage != STAGES[0])
+        assert command[command.index("--dataroot") + 1] == str(tmp_path / "rain")
+        begun.append(stage)
         run = tmp_path / "general"
         run.mkdir(exist_ok=True)
         (run / "training_state.pth").touch()
-        if "--config" in command:
-            options.update(yaml.safe_load(Path(command[command.index("--config") + 1]).read_text(encoding="utf-8")))
+        if stage:
+            options.update(yaml.safe_load(stage.read_text(encoding="utf-8")))
             (run / "options.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
-        return 130 if command[-1] == str(fails_at) else 0
+        return 130 if stage in broken else 0
 
     monkeypatch.setattr(train_general.train_program, "main", train)
-    args = train_general.parse(["--photos", str(tmp_path)])
+    args = train_general.parse(["--photos", str(tmp_path), "--out", str(tmp_path / "rain")])
     with pytest.raises(UserError, match="exit code 130"):
         train_general.train(args, tmp_path)
-    again = ["--continue_train"]
-    exchange, finish = ([*again, "--config", str(stage)] for stage in STAGES[1:])
-    assert commands[0][:2] == ["--config", str(STAGES[0])] and commands[1:] == [exchange]
-    fails_at = None
-    train_general.train(args, tmp_path)
-    assert commands[2:] == [again, finish]
-    train_general.train(args, tmp_path)
-    assert commands[4:] == [again]
+    broken.clear()
+    for _ in range(2):
+        train_general.train(args, tmp_path)
+    assert begun == [*STAGES[: fails_in + 1], None, *STAGES[fails_in + 1 :], None]
+
+
+def test_each_stage_says_all_that_an_earlier_one_after_the_first_has_set() -> None:
+    """So that a run can be told by its options, and a stage that was left out is made up for."""
+    stages = [yaml.safe_load(stage.read_text(encoding="utf-8")) for stage in STAGES]
+    assert stages[1].keys() <= stages[2].keys()
+    assert not stages[1].items() <= stages[2].items()
 
 
 def test_gains_are_means_within_bands_of_the_input(tmp_path: Path) -> None:

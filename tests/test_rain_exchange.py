@@ -1,4 +1,4 @@
-"""Rain exchange: which part of a layer goes across, and how strongly."""
+"""Rain exchange: which part of a layer goes across and how strongly, under which veil, and by what it is judged."""
 
 from __future__ import annotations
 
@@ -131,3 +131,12 @@ def test_distances_have_the_values_and_slopes_of_their_formulas(
     (gradient,) = torch.autograd.grad(result, image)
     assert result.item() == pytest.approx(distance)
     assert gradient.flatten().tolist() == pytest.approx([slope / 4] * 4), "of a mean over four pixels"
+
+
+def test_each_pixel_is_small_or_large_by_itself() -> None:
+    errors = torch.tensor([[[[0.05, -0.05], [0.2, -0.3]]]], dtype=torch.float64, requires_grad=True)
+    result = DISTANCES["berhu"](errors, torch.zeros_like(errors))
+    (gradient,) = torch.autograd.grad(result, errors)
+    assert SMALL_ERROR == 0.1, "what the numbers below are for"
+    assert result.item() == pytest.approx((0.05 + 0.05 + 0.25 + 0.5) / 4)
+    assert gradient.flatten().tolist() == pytest.approx([1 / 4, -1 / 4, 2 / 4, -3 / 4])

@@ -27,12 +27,15 @@ WINDOW = 31  # pixels; the sides of the squares in which a streak is compared wi
 BELOW_MEAN = 0.5  # standard deviations; streaks raise the mean around them, so the ground lies below it
 STRENGTHS = (0.5, 2.5)  # bounds of s
 CLEAR = 0.5  # share of images without a veil, so that G_A also learns to leave clear air alone
-SMALL_ERROR = 0.1  # up to which berHu is L1, in [-1, 1]
 VEIL_LIGHT = (0.0, 1.0)  # bounds of A0, grey, in [-1, 1]: no darker than half of white
+SMALL_ERROR = 0.1  # up to which berHu is L1, of images in [-1, 1]: 13 levels of 8 bits
 
 
 def berhu(image: Tensor, target: Tensor) -> Tensor:
-    """Mean of |e| where it is at most c = ``SMALL_ERROR``, and of (e² + c²) / 2c elsewhere (Laina et al., 3DV 2016)."""
+    """Mean of |e| where it is at most c = ``SMALL_ERROR``, and of (e² + c²) / 2c elsewhere.
+
+    As in Laina et al., 3DV 2016, whose c is a share of the largest error of a batch.
+    """
     error = (image - target).abs()
     return torch.where(error <= SMALL_ERROR, error, (error.square() + SMALL_ERROR**2) / (2 * SMALL_ERROR)).mean()
 

@@ -119,4 +119,7 @@ def _existing(out: Path, mark: str) -> dict[str, Any] | None:
             return manifest
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise UserError(f"--out {out}: there is something else, or this dataset of other photographs; name another folder.")
+    raise UserError(
+        f"--out {out}: there is something else, or this dataset of other photographs or an older recipe; "
+        "name another folder."
+    )

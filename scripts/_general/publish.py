@@ -52,5 +52,5 @@ def publish(run: Path, tag: str, folder: Path) -> dict[str, Any]:
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Put what is known about the model beside it, for MODEL_CARD.md and the demo."""
+    """Put what is known about the model beside it, for the docs and the demo."""
     write_text_atomically(folder / CARD, json.dumps(facts, indent=1) + "\n")
