@@ -23,7 +23,7 @@ from scripts._general import dataset as recipe
 from scripts._general.measure import gain_by_input
 from scripts._general.publish import publish
 from scripts._general.split import Split, split_photos
-from scripts.train_general import SPLIT, STAGES
+from scripts.train_general import AVERAGED, SPLIT, STAGES
 from util.errors import UserError
 
 SCENES = ("town/a.jpg", "town/b.jpg", "sea.jpg", "road.jpg", "test.jpg", "val.jpg", "twin.jpg")
@@ -107,24 +107,34 @@ def test_another_dataset_in_its_place_is_left_alone(photos: Path, split: Split, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_what_is_published_is_the_chosen_generator_in_half_precision(tmp_path: Path) -> None:
-    network = create_generator("resunet", 3, 3, 4, norm="none", residual=True, init_type="kaiming")
+def test_what_is_published_is_the_mean_of_generators_in_half_precision(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    torch.save(network.state_dict(), run / "best_psnr_net_G_A.pth")
+    states = {}
+    for tag in ("5", "10"):
+        network = create_generator("resunet", 3, 3, 4, norm="none", residual=True, init_type="kaiming")
+        states[tag] = network.state_dict()
+        torch.save(states[tag], run / f"{tag}_net_G_A.pth")
     (run / "options.yaml").write_text("model: cclgan\nnetG: resunet\nngf: 4\nlr: 0.1\n", encoding="utf-8")
-    facts = publish(run, "best_psnr", tmp_path / "shipped")
+    facts = publish(run, ["5", "10"], tmp_path / "shipped")
     file = tmp_path / "shipped" / "latest_net_G_A.pth"
     assert hashlib.sha256(file.read_bytes()).hexdigest() == facts["sha256"]
     for key, value in torch.load(file, weights_only=True).items():
-        assert value.dtype == torch.float16 and torch.equal(value, network.state_dict()[key].half())
+        assert value.dtype == torch.float16
+        torch.testing.assert_close(value.float(), (states["5"][key] + states["10"][key]) / 2, rtol=1e-3, atol=1e-6)
     options = yaml.safe_load((tmp_path / "shipped" / "options.yaml").read_text(encoding="utf-8"))
     assert options == {"model": "cclgan", "netG": "resunet", "ngf": 4}
 
 
 def test_an_unfinished_run_cannot_be_published(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"best_psnr_net_G_A\.pth is missing"):
-        publish(tmp_path, "best_psnr", tmp_path / "shipped")
+    with pytest.raises(UserError, match=r"35_net_G_A\.pth is missing"):
+        publish(tmp_path, AVERAGED, tmp_path / "shipped")
+
+
+def test_the_mean_is_of_all_that_the_third_stage_keeps() -> None:
+    first, second, third = (yaml.safe_load(stage.read_text(encoding="utf-8")) for stage in STAGES)
+    kept, before, last = (first["save_epoch_freq"], *(s["n_epochs"] + s["n_epochs_decay"] for s in (second, third)))
+    assert [int(epoch) for epoch in AVERAGED] == [e for e in range(before + 1, last + 1) if e % kept == 0]
 
 
 @pytest.mark.parametrize("fails_in", range(len(STAGES)))

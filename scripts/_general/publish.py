@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,20 @@ KEPT_OPTIONS = ("model", "direction", "input_nc", "output_nc", "netG", "ngf", "n
 """What test.py needs to know of the training; everything else is in the recipe."""
 
 
-def publish(run: Path, tag: str, folder: Path) -> dict[str, Any]:
-    """Write generator ``tag`` of ``run`` to ``folder`` in half precision, with its options; returns hash and size.
+def publish(run: Path, tags: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Write the mean of generators ``tags`` of ``run`` to ``folder`` in half precision, with its options.
+
+    Returns:
+        The file's name, hash and size, and whose mean it is.
 
     Raises:
         UserError: the run has no such checkpoint, or a file cannot be written.
     """
-    source = net_file(run, tag, GENERATOR)
-    if not source.is_file():
-        raise UserError(f"{source} is missing; was the run trained to its end, with validation?")
-    state: Mapping[str, Tensor] = load_file(source)
-    halved = {key: value.half() if value.dtype == torch.float32 else value for key, value in state.items()}
+    sources = [net_file(run, tag, GENERATOR) for tag in tags]
+    for source in sources:
+        if not source.is_file():
+            raise UserError(f"{source} is missing; was the run trained to its end?")
+    halved = {key: value.half() for key, value in _mean([load_file(source) for source in sources]).items()}
     folder.mkdir(parents=True, exist_ok=True)
     target = net_file(folder, LATEST, GENERATOR)
     save_atomically(halved, target)
@@ -45,10 +48,16 @@ def publish(run: Path, tag: str, folder: Path) -> dict[str, Any]:
     content = target.read_bytes()
     return {
         "file": target.name,
+        "mean_of": list(tags),
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "parameters": sum(value.numel() for value in halved.values()),
     }
+
+
+def _mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Of equal networks, weight by weight, in float64."""
+    return {key: torch.stack([state[key].double() for state in states]).mean(0) for key in states[0]}
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
