@@ -7,7 +7,7 @@ Steps, each only where it is not done already:
   1. dataset   rain drawn on half of the training photographs, the others stay clean; pairs for validation and test
   2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml, then general_finish.yaml; an
                interrupted one goes on
-  3. publish   the mean of the generators that the third stage has kept, in half precision, with its options
+  3. publish   the mean of the later generators that were kept, in half precision, with its options
   4. measure   test.py on the test scenes, and on the same scenes without rain
 
 The same photographs, seed and machine give the same checkpoint. docs/general_model.md tells where the photographs come
@@ -45,7 +45,7 @@ from util.errors import UserError, entry_point
 
 STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
-AVERAGED = ("35", "40", "45", "50")  # of the third stage's epochs, those that are kept
+AVERAGED = ("25", "30", "35", "40", "45", "50")  # the later half of the epochs that are kept
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -127,14 +127,16 @@ def test_what_is_published_is_the_mean_of_generators_in_half_precision(tmp_path:
 
 
 def test_an_unfinished_run_cannot_be_published(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"35_net_G_A\.pth is missing"):
+    with pytest.raises(UserError, match=r"25_net_G_A\.pth is missing"):
         publish(tmp_path, AVERAGED, tmp_path / "shipped")
 
 
-def test_the_mean_is_of_all_that_the_third_stage_keeps() -> None:
-    first, second, third = (yaml.safe_load(stage.read_text(encoding="utf-8")) for stage in STAGES)
-    kept, before, last = (first["save_epoch_freq"], *(s["n_epochs"] + s["n_epochs_decay"] for s in (second, third)))
-    assert [int(epoch) for epoch in AVERAGED] == [e for e in range(before + 1, last + 1) if e % kept == 0]
+def test_the_mean_is_of_the_later_half_of_all_epochs_that_are_kept() -> None:
+    first, last = (yaml.safe_load(stage.read_text(encoding="utf-8")) for stage in (STAGES[0], STAGES[-1]))
+    epochs, every = last["n_epochs"] + last["n_epochs_decay"], first["save_epoch_freq"]
+    kept = [str(epoch) for epoch in range(every, epochs + 1, every)]
+    assert list(AVERAGED) == kept[-len(AVERAGED) :]
+    assert len(AVERAGED) >= len(kept) / 2
 
 
 @pytest.mark.parametrize("fails_in", range(len(STAGES)))
