@@ -3,6 +3,7 @@
 Makes or reuses .venv in this checkout and installs requirements-dev.txt there (several GB, once); the checks
 themselves download nothing and need no GPU. All of them run even if one fails; the exit code is 0 if all passed.
 Arguments after -- go to pytest:  python scripts/run_tests.py -- -k rain -x
+Tests run in up to four processes, one for each CPU; -- -n 0 runs them in one, which -s and --pdb need.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from util.command_line import CommandLine
 from util.errors import entry_point
 
 EXIT_FAILED = 1
+IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]  # a process may take 2 GB
 
 
 def checks(heavy: bool, pytest_arguments: Sequence[str]) -> dict[str, list[str]]:
@@ -34,7 +36,7 @@ def checks(heavy: bool, pytest_arguments: Sequence[str]) -> dict[str, list[str]]
         "ruff check": ["-m", "ruff", "check", "."],
         "ruff format": ["-m", "ruff", "format", "--check", "."],
         "mypy": ["-m", "mypy"],
-        "pytest": ["-m", "pytest", "-q", *everything, *pytest_arguments],
+        "pytest": ["-m", "pytest", "-q", *IN_PARALLEL, *everything, *pytest_arguments],
     }
 
 
