@@ -45,7 +45,7 @@ from util.errors import UserError, entry_point
 
 STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
-AVERAGED = ("25", "30", "35", "40", "45", "50")  # the later half of the epochs that are kept
+AVERAGED = ("25", "30", "35", "40", "45", "50")  # of the epochs that are kept, those from 25 on
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -38,7 +38,8 @@ def publish(run: Path, tags: Sequence[str], folder: Path) -> dict[str, Any]:
     for source in sources:
         if not source.is_file():
             raise UserError(f"{source} is missing; was the run trained to its end?")
-    halved = {key: value.half() for key, value in _mean([load_file(source) for source in sources]).items()}
+    mean = _mean([load_file(source) for source in sources])
+    halved = {key: value.half() if value.dtype == torch.float32 else value for key, value in mean.items()}
     folder.mkdir(parents=True, exist_ok=True)
     target = net_file(folder, LATEST, GENERATOR)
     save_atomically(halved, target)
@@ -56,8 +57,11 @@ def publish(run: Path, tags: Sequence[str], folder: Path) -> dict[str, Any]:
 
 
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Of equal networks, weight by weight, in float64."""
-    return {key: torch.stack([state[key].double() for state in states]).mean(0) for key in states[0]}
+    """Of equal networks, weight by weight, computed in float64."""
+    return {
+        key: torch.stack([state[key].double() for state in states]).mean(0).to(value.dtype)
+        for key, value in states[0].items()
+    }
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
