@@ -21,6 +21,7 @@ DOMAINS = ("A", "B")
 DOMAIN_FOLDERS = frozenset(phase + domain for phase in PHASES for domain in DOMAINS)
 FOLDER_NAME = re.compile(r"\w[\w .-]*")  # no separators, no drive letters, nothing that starts with a dot
 LISTED = 6  # how many entries of a folder a message names
+_NOTHING = "nothing at all"
 
 Unit = tuple[ImageFile, ...]
 """One image, or a pair (source, target)."""
@@ -108,7 +109,8 @@ def require_images(folder: Path, images: list[ImageFile]) -> list[ImageFile]:
     """``images`` itself, or a :class:`UserError` that says what ``folder`` holds instead."""
     if not images:
         known = ", ".join(sorted(extension[1:] for extension in IMAGE_EXTENSIONS))
-        raise UserError(f"'{folder}' holds no image but {_listing(folder)}; images are files that end in {known}.")
+        instead = f"no image but {_listing(folder)}" if _visible(folder) else _NOTHING
+        raise UserError(f"'{folder}' holds {instead}; images are files that end in {known}.")
     return images
 
 
@@ -153,11 +155,16 @@ def _way_out(dataroot: Path, name: str) -> str:
     return "create it"
 
 
+def _visible(folder: Path) -> list[str]:
+    """Names of the entries of ``folder``, without hidden ones, sorted."""
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
 def _listing(folder: Path) -> str:
     """The first entries of ``folder`` in words."""
-    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    names = _visible(folder)
     if not names:
-        return "nothing at all"
+        return _NOTHING
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(f"'{name}'" for name in names[:LISTED]) + more
 

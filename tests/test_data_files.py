@@ -104,6 +104,11 @@ def test_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
     assert "trainA' holds no image but 'list.txt'" in message and "png" in message
 
 
+def test_an_empty_folder_says_that_it_is(tmp_path: Path) -> None:
+    (tmp_path / "trainA").mkdir()
+    assert "trainA' holds nothing at all; images are files" in error_of(tmp_path)
+
+
 @pytest.mark.parametrize("phase", ["", ".", "..", "../other", "a/b", "a\\b", "/tmp", "C:x"])
 def test_phase_cannot_leave_the_dataroot(tmp_path: Path, phase: str) -> None:
     with pytest.raises(UserError, match="is no folder name"):
