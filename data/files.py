@@ -21,7 +21,6 @@ DOMAINS = ("A", "B")
 DOMAIN_FOLDERS = frozenset(phase + domain for phase in PHASES for domain in DOMAINS)
 FOLDER_NAME = re.compile(r"\w[\w .-]*")  # no separators, no drive letters, nothing that starts with a dot
 LISTED = 6  # how many entries of a folder a message names
-_NOTHING = "nothing at all"
 
 Unit = tuple[ImageFile, ...]
 """One image, or a pair (source, target)."""
@@ -109,8 +108,8 @@ def require_images(folder: Path, images: list[ImageFile]) -> list[ImageFile]:
     """``images`` itself, or a :class:`UserError` that says what ``folder`` holds instead."""
     if not images:
         known = ", ".join(sorted(extension[1:] for extension in IMAGE_EXTENSIONS))
-        instead = f"no image but {_listing(folder)}" if _visible(folder) else _NOTHING
-        raise UserError(f"'{folder}' holds {instead}; images are files that end in {known}.")
+        instead = f" but {_listing(folder)}" if _visible(folder) else ""
+        raise UserError(f"'{folder}' holds no image{instead}; images are files that end in {known}.")
     return images
 
 
@@ -164,7 +163,7 @@ def _listing(folder: Path) -> str:
     """The first entries of ``folder`` in words."""
     names = _visible(folder)
     if not names:
-        return _NOTHING
+        return "nothing at all"
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(f"'{name}'" for name in names[:LISTED]) + more
 

@@ -106,7 +106,7 @@ def test_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
 
 def test_an_empty_folder_says_that_it_is(tmp_path: Path) -> None:
     (tmp_path / "trainA").mkdir()
-    assert "trainA' holds nothing at all; images are files" in error_of(tmp_path)
+    assert "trainA' holds no image; images are files" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("phase", ["", ".", "..", "../other", "a/b", "a\\b", "/tmp", "C:x"])
