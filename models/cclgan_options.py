@@ -38,7 +38,8 @@ OPTIONS = (
            "(not in the paper)", minimum=0),
     Option("exchange_veil", 0.0, "densest fog on the N of rain exchange, as a share of its light (0: none)",
            minimum=0, maximum=LARGEST_VEIL),
-    Option("exchange_distance", "l1", "distance of rain exchange; berhu: l1 for small errors, l2 for large ones",
+    Option("exchange_distance", "l1", "distance of rain exchange; berhu: l1 for small errors, l2 for large ones; "
+           "wide_berhu: only for wide ones, else l1",
            choices=tuple(DISTANCES)),
     Option("nce_layers", "down1,down2,block1", "layers of the generators for LCL, by name or position "
            "(the default is 4,8,12 of the antialiased ResNet)", architecture=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -25,13 +27,18 @@ def layer(height: int = 40, width: int = 36) -> torch.Tensor:
     return torch.randn(1, 1, height, width, generator=generator, dtype=torch.float64) / 4
 
 
+def surroundings(image: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """The place of each pixel, and all pixels around it."""
+    reach = WINDOW // 2
+    for y, x in np.ndindex(image.shape):
+        yield (y, x), image[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+
+
 def by_the_formula(image: np.ndarray) -> np.ndarray:
     """Pixel by pixel: what is above the mean of its surroundings less a part of their standard deviation."""
-    reach = WINDOW // 2
     result = np.zeros_like(image)
-    for y, x in np.ndindex(image.shape):
-        around = image[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
-        result[y, x] = max(0.0, image[y, x] - (around.mean() - BELOW_MEAN * around.std()))
+    for place, around in surroundings(image):
+        result[place] = max(0.0, image[place] - (around.mean() - BELOW_MEAN * around.std()))
     return result
 
 
@@ -121,6 +128,8 @@ def test_no_veil_changes_nothing_and_draws_nothing() -> None:
         ("berhu", -SMALL_ERROR / 2, SMALL_ERROR / 2, -1.0),
         ("berhu", 2 * SMALL_ERROR, 2.5 * SMALL_ERROR, 2.0),
         ("berhu", -3 * SMALL_ERROR, 5 * SMALL_ERROR, -3.0),
+        ("wide_berhu", SMALL_ERROR / 2, SMALL_ERROR / 2, 1.0),
+        ("wide_berhu", -3 * SMALL_ERROR, 5 * SMALL_ERROR, -3.0),
     ],
 )
 def test_distances_have_the_values_and_slopes_of_their_formulas(
@@ -140,3 +149,25 @@ def test_each_pixel_is_small_or_large_by_itself() -> None:
     assert SMALL_ERROR == 0.1, "what the numbers below are for"
     assert result.item() == pytest.approx((0.05 + 0.05 + 0.25 + 0.5) / 4)
     assert gradient.flatten().tolist() == pytest.approx([1 / 4, -1 / 4, 2 / 4, -3 / 4])
+
+
+def test_wide_errors_count_more_than_in_l1_by_what_they_exceed_a_small_one() -> None:
+    errors = layer()[0, 0].numpy() + np.linspace(-0.4, 0.4, 40)[:, None]
+    wide = np.zeros_like(errors)
+    for place, around in surroundings(errors):
+        wide[place] = abs(around.mean())
+    large = wide > SMALL_ERROR
+    assert 0.2 < large.mean() < 0.9, "some are small and some are large"
+    excess = np.where(large, (wide**2 + SMALL_ERROR**2) / (2 * SMALL_ERROR) - wide, 0)
+    target = layer().flip(3)
+    result = DISTANCES["wide_berhu"](target + torch.from_numpy(errors), target)
+    assert result.item() == pytest.approx(abs(errors).mean() + excess.mean())
+
+
+def test_a_narrow_streak_counts_as_in_l1_however_bright() -> None:
+    streak = torch.zeros(1, 1, 64, 64, dtype=torch.float64)
+    streak[..., 32] = 1.8
+    l1, wide, berhu = (
+        DISTANCES[name](streak, torch.zeros_like(streak)).item() for name in ("l1", "wide_berhu", "berhu")
+    )
+    assert l1 == pytest.approx(wide) and berhu > 4 * l1

@@ -11,8 +11,9 @@ Only streaks go across, narrow and brighter than what is around them. The layer 
 over wide areas, and there nothing stops it: each exchange darkens images a little more. What rain does to wide areas
 is known instead: it scatters light of brightness A0 into the line of sight, a share a of what is seen. N may lie under
 such a veil, N (1 - a) + A0 a (Koschmieder's law, as in He et al., CVPR 2009), before streaks fall on it, and G_A is to
-lift it as well. The distance d is L1, L2 or berHu, L1 for small errors and L2 for large ones: where a veil and hazy
-ground look alike, L1 asks for what is likelier and L2 for the mean of both. docs/experiments.md has the measurements.
+lift it as well. The distance d is L1, L2, berHu (L1 for small errors and L2 for large ones) or L1 with berHu for wide
+errors: where a veil and hazy ground look alike, L1 asks for what is likelier and L2 for the mean of both.
+docs/experiments.md has the measurements.
 """
 
 from __future__ import annotations
@@ -40,7 +41,22 @@ def berhu(image: Tensor, target: Tensor) -> Tensor:
     return torch.where(error <= SMALL_ERROR, error, (error.square() + SMALL_ERROR**2) / (2 * SMALL_ERROR)).mean()
 
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss, "berhu": berhu}
+def wide_berhu(image: Tensor, target: Tensor) -> Tensor:
+    """L1, and berHu's excess over it, (|w| - c)² / 2c where |w| is above c, only of the mean error w around each pixel.
+
+    So an error that is even over ``WINDOW`` × ``WINDOW`` pixels, as a veil's is, counts as in berHu, and a streak as in
+    L1.
+    """
+    excess = F.relu(_around(image - target).abs() - SMALL_ERROR)
+    return F.l1_loss(image, target) + (excess.square() / (2 * SMALL_ERROR)).mean()
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "berhu": berhu,
+    "wide_berhu": wide_berhu,
+}
 """Means over all pixels, by name."""
 
 
