@@ -31,7 +31,8 @@ def at_least_float32(method: F) -> F:
     def wide(self: Any, *args: Any) -> Any:
         wide_args = _widened(args)
         first = next((a for a in _flatten(wide_args) if isinstance(a, Tensor)), None)
-        with torch.autocast("cpu" if first is None else first.device.type, enabled=False):
+        device = "cpu" if first is None or first.is_meta else first.device.type  # without data nothing is computed
+        with torch.autocast(device, enabled=False):
             return method(self, *wide_args)
 
     return wide  # type: ignore[return-value]

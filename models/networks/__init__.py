@@ -9,6 +9,7 @@ from models.networks.factory import (
     create_discriminator,
     create_generator,
     create_sampler,
+    has_tone_branch,
 )
 from models.networks.patch_sampler import PatchSampler, sample_locations
 
@@ -22,5 +23,6 @@ __all__ = [
     "create_discriminator",
     "create_generator",
     "create_sampler",
+    "has_tone_branch",
     "sample_locations",
 ]

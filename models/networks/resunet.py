@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.networks.layers import Conv2d, laid_out
 from models.networks.norm import make_norm
+from models.networks.tone import ToneBranch
 from util.errors import UserError
 from util.padding import pad_to_multiple
 from util.suggest import did_you_mean
@@ -51,6 +52,7 @@ class ResidualUnetGenerator(nn.Module):
     Args:
         blocks: residual blocks at 1/8.
         residual: output = input + network(input), starting as the identity.
+        tone: output = tone(input) + network(input), see :mod:`models.networks.tone`.
     """
 
     stride = 8
@@ -64,10 +66,13 @@ class ResidualUnetGenerator(nn.Module):
         *,
         norm: str = "none",
         residual: bool = False,
+        tone: bool = False,
     ) -> None:
         super().__init__()
         if residual and input_nc != output_nc:
             raise ValueError(f"a residual generator needs input_nc == output_nc, not {input_nc} and {output_nc}")
+        if tone and not residual:
+            raise ValueError("a tone branch changes the input's tone, so the generator must be residual")
         full = max(1, ngf // _FULL_WIDTH)
         self.stem = Conv2d(input_nc * FOLD**2, ngf, 3, padding=1)
         self.encode1, self.encode2 = PlainBlock(ngf, norm), PlainBlock(2 * ngf, norm)
@@ -82,9 +87,12 @@ class ResidualUnetGenerator(nn.Module):
         self.last = Conv2d(full, output_nc, 3, padding=1)
         self.tap_names = ("stem", "down1", "down2", *(f"block{number}" for number in range(1, blocks + 1)))
         self.residual = residual
+        self.tone = ToneBranch(input_nc) if tone else None
 
     def start_at_identity(self) -> None:
-        """Zero the last convolution if the generator is residual; called after initialisation."""
+        """Zero the last convolution, and the tone branch's, if the generator is residual; called after initialising."""
+        if self.tone is not None:
+            self.tone.start_at_identity()
         if self.residual:
             assert self.last.bias is not None
             with torch.no_grad():
@@ -114,7 +122,9 @@ class ResidualUnetGenerator(nn.Module):
         half = self.decode1(half + F.pixel_shuffle(self.up1(quarter), FOLD))
         full = F.leaky_relu(F.pixel_shuffle(self.unfold(half), FOLD), _SLOPE)
         output = torch.tanh(self.last(full))
-        return crop(padded + output if self.residual else output), [features[tap] for tap in taps]
+        if self.residual:
+            output = output + (padded if self.tone is None else self.tone(padded))
+        return crop(output), [features[tap] for tap in taps]
 
     def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
         """Only the features at ``taps``: the way down."""
