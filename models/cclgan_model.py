@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,7 +76,8 @@ class CCLGANModel(Model):
         self.lambda_GAN = opt.lambda_GAN
         self.lambda_identity = opt.lambda_identity
         self.lambda_exchange = opt.lambda_exchange
-        self.exchange_veil, self.exchange_distance = opt.exchange_veil, DISTANCES[opt.exchange_distance]
+        self.lay_veil = partial(veiled, densest=opt.exchange_veil, clear=opt.exchange_clear)
+        self.exchange_distance = DISTANCES[opt.exchange_distance]
         if opt.lambda_GAN > 0 or opt.lambda_inter > 0:
             self.nets["D_A"] = discriminator_from(opt, opt.output_nc)
             self.nets["D_B"] = discriminator_from(opt, opt.input_nc)
@@ -254,7 +256,7 @@ class CCLGANModel(Model):
         """d(G_A(V(N) + sρ), N): ρ is the rain that G_A has just taken off R, V a veil of fog (not in the paper)."""
         with torch.no_grad():
             (R,), (N,), (N_hat,) = common_region([[x.R], [x.N], [x.N_hat]])
-            rained_on = add_rain(veiled(N, self.exchange_veil), streaks(R - N_hat))
+            rained_on = add_rain(self.lay_veil(N), streaks(R - N_hat))
         return self.exchange_distance(self.nets["G_A"](rained_on), N)
 
     def discriminator_losses(self, x: TwoBranches) -> dict[str, Tensor]:

@@ -38,6 +38,7 @@ OPTIONS = (
            "(not in the paper)", minimum=0),
     Option("exchange_veil", 0.0, "densest fog on the N of rain exchange, as a share of its light (0: none)",
            minimum=0, maximum=LARGEST_VEIL),
+    Option("exchange_clear", 0.5, "share of the images of rain exchange that have no fog", minimum=0, maximum=1),
     Option("exchange_distance", "l1", "distance of rain exchange; berhu: l1 for small errors, l2 for large ones; "
            "wide_berhu: only for wide ones, else l1",
            choices=tuple(DISTANCES)),

@@ -187,7 +187,7 @@ class NaiveStep:
         if o["lambda_identity"]:
             total = total + o["lambda_identity"] * (F.l1_loss(self.G_A(N), N) + F.l1_loss(self.G_B(R), R))
         if o["lambda_exchange"]:
-            rained_on = add_rain(veiled(N, o["exchange_veil"]), streaks(R - self.G_A(R)).detach())
+            rained_on = add_rain(veiled(N, o["exchange_veil"], o["exchange_clear"]), streaks(R - self.G_A(R)).detach())
             distance = {"l1": F.l1_loss, "l2": F.mse_loss}[o["exchange_distance"]]
             total = total + o["lambda_exchange"] * distance(self.G_A(rained_on), N)
         return total
@@ -221,7 +221,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"lambda_intra": 0.0},
     {"lambda_inter": 0.0},
     {"lambda_exchange": 3.0},
-    {"lambda_exchange": 3.0, "exchange_veil": 0.5},
+    {"lambda_exchange": 3.0, "exchange_veil": 0.5, "exchange_clear": 0.3},
     {"lambda_exchange": 3.0, "exchange_distance": "l2"},
     {"lambda_NCE": 0.0, "residual": True},
     {"no_antialias": True, "no_antialias_up": True},

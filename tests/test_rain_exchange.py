@@ -10,7 +10,6 @@ import torch
 
 from models.losses.rain_exchange import (
     BELOW_MEAN,
-    CLEAR,
     DISTANCES,
     SMALL_ERROR,
     STRENGTHS,
@@ -74,7 +73,7 @@ def test_rain_gets_no_brighter_than_white() -> None:
     assert add_rain(torch.full((2, 3, 4, 4), 0.8), torch.ones(2, 3, 4, 4)).max() == 1
 
 
-DARK, BRIGHT, DENSEST = -0.8, 0.4, 0.6
+DARK, BRIGHT, DENSEST, CLEAR = -0.8, 0.4, 0.6, 0.3
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def seen() -> tuple[torch.Tensor, torch.Tensor]:
     """
     torch.manual_seed(3)
     clean = torch.tensor([DARK, BRIGHT], dtype=torch.float64).repeat(200, 3, 9, 4)
-    image = veiled(clean, DENSEST)
+    image = veiled(clean, DENSEST, CLEAR)
     dark, bright = image[..., ::2], image[..., 1::2]
     share = 1 - (bright - dark) / (BRIGHT - DARK)
     light = (dark - DARK * (1 - share)) / share
@@ -115,7 +114,7 @@ def test_some_images_stay_clear(seen: tuple[torch.Tensor, torch.Tensor]) -> None
 
 def test_no_veil_changes_nothing_and_draws_nothing() -> None:
     before, given = torch.get_rng_state(), layer()
-    assert veiled(given, 0) is given
+    assert veiled(given, 0, CLEAR) is given
     assert torch.equal(torch.get_rng_state(), before)
 
 

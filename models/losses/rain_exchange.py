@@ -27,7 +27,6 @@ from torch import Tensor
 WINDOW = 31  # pixels; the sides of the squares in which a streak is compared with what is around it
 BELOW_MEAN = 0.5  # standard deviations; streaks raise the mean around them, so the ground lies below it
 STRENGTHS = (0.5, 2.5)  # bounds of s
-CLEAR = 0.5  # share of images without a veil, so that G_A also learns to leave clear air alone
 VEIL_LIGHT = (0.0, 1.0)  # bounds of A0, grey, in [-1, 1]: no darker than half of white
 SMALL_ERROR = 0.1  # up to which berHu is L1, of images in [-1, 1]: 13 levels of 8 bits
 
@@ -67,17 +66,18 @@ def streaks(layer: Tensor) -> Tensor:
     return F.relu(layer - (mean - BELOW_MEAN * deviation))
 
 
-def veiled(clean: Tensor, densest: float) -> Tensor:
+def veiled(clean: Tensor, densest: float, clear: float) -> Tensor:
     """``clean`` [N, C, H, W] in [-1, 1] under a veil of its own: (1 - a) · ``clean`` + a · A0.
 
     a runs evenly from the first line to the last between two random values from 0 to ``densest``, as fog gets denser
-    towards the horizon; in ``CLEAR`` of the images it is 0 all over. With ``densest`` 0 nothing is drawn or changed.
+    towards the horizon. In a share ``clear`` of the images it is 0 all over, so that G_A also learns to leave clear air
+    alone. With ``densest`` 0 nothing is drawn or changed.
     """
     if densest == 0:
         return clean
     top, bottom, light = (_for_each_image(clean, *bounds) for bounds in ((0, densest), (0, densest), VEIL_LIGHT))
     down = torch.linspace(0, 1, clean.shape[2], device=clean.device, dtype=clean.dtype).view(1, 1, -1, 1)
-    share = torch.lerp(top, bottom, down) * (_for_each_image(clean, 0, 1) >= CLEAR)
+    share = torch.lerp(top, bottom, down) * (_for_each_image(clean, 0, 1) >= clear)
     return torch.lerp(clean, light, share)
 
 

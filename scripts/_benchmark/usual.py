@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cclgan_model import CCLGANModel
-from models.losses.rain_exchange import add_rain, streaks, veiled
+from models.losses.rain_exchange import add_rain, streaks
 from models.networks.blur import BlurDownsample, BlurUpsample
 from models.networks.instance_norm import InstanceNorm2d
 from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d
@@ -132,7 +132,7 @@ class UsualStep:
         if model.lambda_identity > 0:
             losses["idt"] = model.lambda_identity * (F.l1_loss(nets["G_A"](N), N) + F.l1_loss(nets["G_B"](R), R))
         if model.lambda_exchange > 0:
-            rained_on = add_rain(veiled(N, model.exchange_veil), streaks(R - N_hat.detach()))
+            rained_on = add_rain(model.lay_veil(N), streaks(R - N_hat.detach()))
             losses["exchange"] = model.lambda_exchange * model.exchange_distance(nets["G_A"](rained_on), N)
         if model.lcl_taps:
             pairs = [("A", R, "B", N_hat), ("B", N, "A", R_hat)]
