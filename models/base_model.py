@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypedDict
 from torch import Tensor, nn
 
 from models.losses import GANLoss
-from models.networks import Discriminator, Generator, create_discriminator, create_generator, has_tone_branch
+from models.networks import Discriminator, Generator, create_discriminator, create_generator
 from models.networks.batching import forward_together
 from util.errors import UserError
 from util.option import Option
@@ -120,12 +120,10 @@ def generator_from(opt: Any, input_nc: int, output_nc: int) -> Generator:
     """The generator that the options describe.
 
     Raises:
-        UserError: ``--residual`` with different numbers of channels, or a tone branch without it.
+        UserError: ``--residual`` with different numbers of channels.
     """
     if opt.residual:
         need_equal_channels(opt, "--residual", "--residual false")
-    elif has_tone_branch(opt.netG):
-        raise UserError(f"--netG {opt.netG}: changes the tone of its input, so it needs --residual; add that.")
     return create_generator(
         opt.netG,
         input_nc,

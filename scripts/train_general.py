@@ -5,8 +5,8 @@
 
 Steps, each only where it is not done already:
   1. dataset   rain drawn on half of the training photographs, the others stay clean; pairs for validation and test
-  2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml, then general_finish.yaml; an
-               interrupted one goes on
+  2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml; an interrupted one
+               goes on
   3. publish   the mean of the later generators that were kept, in half precision, with its options
   4. measure   test.py on the test scenes, and on the same scenes without rain
 
@@ -43,9 +43,9 @@ from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
 
-STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
+STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange"))
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
-AVERAGED = ("25", "30", "35", "40", "45", "50")  # of the epochs that are kept, those from 25 on
+AVERAGED = ("20", "22", "24", "26", "28", "30")  # of the epochs that are kept, those from 20 on
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

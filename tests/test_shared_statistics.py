@@ -1,4 +1,4 @@
-"""Instance norm over tiles together equals instance norm over the whole."""
+"""Instance norm and means over tiles together equal those over the whole."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ def test_parts_are_normalised_like_the_whole(affine: bool) -> None:
     with statistics.imposed():
         parts = [norm(part) for part in halves(whole)]
     torch.testing.assert_close(torch.cat(parts, dim=3), norm(whole))
+
+
+def test_parts_have_the_mean_of_the_whole() -> None:
+    mean, whole = nn.AdaptiveAvgPool2d(1), features()
+    statistics = SharedStatistics([mean])
+    with statistics.gathered():
+        for part in halves(whole):
+            mean(part)
+    with statistics.imposed():
+        for part in halves(whole):
+            torch.testing.assert_close(mean(part), whole.mean((2, 3), keepdim=True))
+
+
+def test_pools_that_are_not_global_are_left_alone() -> None:
+    assert not SharedStatistics([nn.AdaptiveAvgPool2d(2), nn.AdaptiveAvgPool2d((1, 2)), nn.AvgPool2d(1)])
 
 
 def test_gathering_changes_nothing_and_leaves_nothing_behind() -> None:

@@ -9,7 +9,6 @@ from models.networks.factory import (
     create_discriminator,
     create_generator,
     create_sampler,
-    has_tone_branch,
 )
 from models.networks.patch_sampler import PatchSampler, sample_locations
 
@@ -23,6 +22,5 @@ __all__ = [
     "create_discriminator",
     "create_generator",
     "create_sampler",
-    "has_tone_branch",
     "sample_locations",
 ]

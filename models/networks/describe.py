@@ -80,10 +80,9 @@ def _describe_resnet(state: State) -> dict[str, str]:
 
 
 def _describe_resunet(state: State) -> dict[str, str]:
-    """Without batch norm it is taken to have none, as is this network's use. With a tone branch it is residual."""
-    tone = {"netG": "resunet_tone", "residual": "true"} if "tone.last.weight" in state else {"netG": "resunet"}
+    """Without batch norm it is taken to have none, as is this network's use."""
     return {
-        **tone,
+        "netG": "resunet_histogram" if "modulation.hidden.weight" in state else "resunet",
         "ngf": _width(state, "stem.weight"),
         "input_nc": str(state["stem.weight"].shape[1] // FOLD**2),
         "output_nc": _width(state, "last.weight"),

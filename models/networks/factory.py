@@ -16,7 +16,7 @@ from models.networks.unet import UnetGenerator
 
 RESNET_BLOCKS = {"resnet_9blocks": 9, "resnet_6blocks": 6}
 UNET_LEVELS = {"unet_256": 8, "unet_128": 7}
-RESUNET_BLOCKS = {"resunet": 4, "resunet_tone": 4}
+RESUNET_BLOCKS = {"resunet": 4, "resunet_histogram": 4}
 GENERATORS = (*RESNET_BLOCKS, *UNET_LEVELS, *RESUNET_BLOCKS)
 DISCRIMINATORS = ("basic", "n_layers", "pixel")
 SAMPLERS = ("mlp_sample", "sample")
@@ -24,11 +24,6 @@ BASIC_LAYERS = 3  # the 70×70 PatchGAN
 
 Generator = ResnetGenerator | UnetGenerator | ResidualUnetGenerator
 Discriminator = PatchDiscriminator | PixelDiscriminator
-
-
-def has_tone_branch(name: str) -> bool:
-    """Whether the generator of this name has one; then it must be residual."""
-    return name.endswith("_tone")
 
 
 def create_generator(
@@ -65,7 +60,13 @@ def create_generator(
         )
     elif name in RESUNET_BLOCKS:
         generator = ResidualUnetGenerator(
-            input_nc, output_nc, ngf, RESUNET_BLOCKS[name], norm=norm, residual=residual, tone=has_tone_branch(name)
+            input_nc,
+            output_nc,
+            ngf,
+            RESUNET_BLOCKS[name],
+            norm=norm,
+            residual=residual,
+            histogram=name.endswith("_histogram"),
         )
     else:
         raise ValueError(f"generator must be one of {GENERATORS}, not {name!r}")

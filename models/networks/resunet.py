@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.histogram import Film, Modulation, modulated
 from models.networks.layers import Conv2d, laid_out
 from models.networks.norm import make_norm
-from models.networks.tone import ToneBranch
 from util.errors import UserError
 from util.padding import pad_to_multiple
 from util.suggest import did_you_mean
@@ -39,8 +39,8 @@ class PlainBlock(nn.Module):
             make_norm(norm, channels),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+    def forward(self, x: Tensor, film: Film | None = None) -> Tensor:
+        return x + modulated(self.body(x), film)
 
 
 class ResidualUnetGenerator(nn.Module):
@@ -52,7 +52,8 @@ class ResidualUnetGenerator(nn.Module):
     Args:
         blocks: residual blocks at 1/8.
         residual: output = input + network(input), starting as the identity.
-        tone: output = tone(input) + network(input), see :mod:`models.networks.tone`.
+        histogram: the blocks' changes, and if residual the input, are scaled and shifted by what the image's
+            histogram says.
     """
 
     stride = 8
@@ -66,13 +67,11 @@ class ResidualUnetGenerator(nn.Module):
         *,
         norm: str = "none",
         residual: bool = False,
-        tone: bool = False,
+        histogram: bool = False,
     ) -> None:
         super().__init__()
         if residual and input_nc != output_nc:
             raise ValueError(f"a residual generator needs input_nc == output_nc, not {input_nc} and {output_nc}")
-        if tone and not residual:
-            raise ValueError("a tone branch changes the input's tone, so the generator must be residual")
         full = max(1, ngf // _FULL_WIDTH)
         self.stem = Conv2d(input_nc * FOLD**2, ngf, 3, padding=1)
         self.encode1, self.encode2 = PlainBlock(ngf, norm), PlainBlock(2 * ngf, norm)
@@ -87,12 +86,13 @@ class ResidualUnetGenerator(nn.Module):
         self.last = Conv2d(full, output_nc, 3, padding=1)
         self.tap_names = ("stem", "down1", "down2", *(f"block{number}" for number in range(1, blocks + 1)))
         self.residual = residual
-        self.tone = ToneBranch(input_nc) if tone else None
+        widths = (ngf, 2 * ngf, *[4 * ngf] * blocks, 2 * ngf, ngf, *([output_nc] if residual else []))
+        self.modulation = Modulation(widths) if histogram else None
 
     def start_at_identity(self) -> None:
-        """Zero the last convolution, and the tone branch's, if the generator is residual; called after initialising."""
-        if self.tone is not None:
-            self.tone.start_at_identity()
+        """Zero the last convolution if the generator is residual, and modulate nothing; called after initialisation."""
+        if self.modulation is not None:
+            self.modulation.start_at_none()
         if self.residual:
             assert self.last.bias is not None
             with torch.no_grad():
@@ -117,31 +117,43 @@ class ResidualUnetGenerator(nn.Module):
         self.check_taps(taps)
         padded, crop = self._pad(x)
         features: dict[str, Tensor] = {}
-        half, quarter, deepest = self._way_down(padded, features)
-        quarter = self.decode2(quarter + F.pixel_shuffle(self.up2(deepest), FOLD))
-        half = self.decode1(half + F.pixel_shuffle(self.up1(quarter), FOLD))
+        films = self._films(padded)
+        half, quarter, deepest = self._way_down(padded, features, films)
+        quarter = self.decode2(quarter + F.pixel_shuffle(self.up2(deepest), FOLD), films[-3])
+        half = self.decode1(half + F.pixel_shuffle(self.up1(quarter), FOLD), films[-2])
         full = F.leaky_relu(F.pixel_shuffle(self.unfold(half), FOLD), _SLOPE)
         output = torch.tanh(self.last(full))
         if self.residual:
-            output = output + (padded if self.tone is None else self.tone(padded))
+            output = output + modulated(padded, films[-1])
         return crop(output), [features[tap] for tap in taps]
 
     def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
         """Only the features at ``taps``: the way down."""
         self.check_taps(taps)
         features: dict[str, Tensor] = {}
-        self._way_down(self._pad(x)[0], features)
+        padded = self._pad(x)[0]
+        self._way_down(padded, features, self._films(padded))
         return [features[tap] for tap in taps]
 
-    def _way_down(self, x: Tensor, features: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _films(self, x: Tensor) -> Sequence[Film | None]:
+        """One for each block, in the order in which the image goes through them, and one for the image itself."""
+        films: list[Film | None] = [None] * (len(self.blocks) + 5)
+        if self.modulation is not None:
+            found = self.modulation(x)
+            films[: len(found)] = found  # a generator that is not residual has none for the image
+        return films
+
+    def _way_down(
+        self, x: Tensor, features: dict[str, Tensor], films: Sequence[Film | None]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Features at 1/2, 1/4 and 1/8; fills ``features`` by tap."""
         features["stem"] = self.stem(F.pixel_unshuffle(x, FOLD))
-        half = self.encode1(features["stem"])
+        half = self.encode1(features["stem"], films[0])
         features["down1"] = self.down1(half)
-        quarter = self.encode2(features["down1"])
+        quarter = self.encode2(features["down1"], films[1])
         deepest = features["down2"] = self.down2(quarter)
-        for name, block in zip(self.tap_names[3:], self.blocks, strict=True):
-            deepest = features[name] = block(deepest)
+        for name, block, film in zip(self.tap_names[3:], self.blocks, films[2:-3], strict=True):
+            deepest = features[name] = block(deepest, film)
         return half, quarter, deepest
 
     def _pad(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
