@@ -14,31 +14,34 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.networks.factory import Generator
 from models.networks.resnet import ResnetGenerator
+from models.networks.resunet import ResidualUnetGenerator
 from models.networks.unet import UnetGenerator
 from scripts import export
 from scripts._export.formats import FORMATS, check_packages, metadata_of
-from scripts._export.network import AnySize, mirrored, project_version, the_network
+from scripts._export.network import SMALLEST_SIDE, AnySize, mirrored, project_version, the_network
 from scripts._export.parity import SIZES, differences, pictures, require_parity
 from util.errors import EXIT_USER_ERROR, UserError
 from util.padding import pad_to_multiple
 
-NETWORKS: dict[str, Callable[[], ResnetGenerator | UnetGenerator]] = {
+NETWORKS: dict[str, Callable[[], Generator]] = {
     "antialiased": lambda: ResnetGenerator(3, 3, 2, 1),
     "plain": lambda: ResnetGenerator(3, 3, 2, 1, antialias_down=False, antialias_up=False, dropout=True),
     "residual": lambda: ResnetGenerator(3, 3, 2, 1, norm="batch", residual=True),
     "grey": lambda: ResnetGenerator(1, 1, 2, 1, norm="none", antialias_up=False),
     "unet": lambda: UnetGenerator(3, 3, 2, 5, dropout=True),
     "residual_unet": lambda: UnetGenerator(3, 3, 2, 5, norm="batch", residual=True),
+    "resunet": lambda: ResidualUnetGenerator(3, 3, 4, 1, norm="instance", residual=True, histogram=True),
 }
-SHAPES = ((1, 8, 8), (1, 64, 32), (1, 61, 47), (3, 33, 30), (2, 9, 100))
+SHAPES = ((1, SMALLEST_SIDE, SMALLEST_SIDE), (1, 64, 32), (1, 61, 47), (3, 33, 30), (2, 9, 100))
 OPSET = 21  # of the plain network's file
 METADATA = {"made_by": "tests", "version": "1", "name": "näme"}
 ENDING = {name: each.suffixes[0] for name, each in FORMATS.items()}
 RECORDED = [
     *(("torchscript", family) for family in NETWORKS),
-    ("torch_export", "unet"),
-    *(("onnx", family) for family in ("antialiased", "plain", "residual", "unet")),
+    *(("torch_export", family) for family in ("unet", "resunet")),
+    *(("onnx", family) for family in ("antialiased", "plain", "residual", "unet", "resunet")),
 ]
 
 with_onnx = pytest.mark.skipif(
@@ -47,7 +50,7 @@ with_onnx = pytest.mark.skipif(
 )
 
 
-def network_of(family: str) -> ResnetGenerator | UnetGenerator:
+def network_of(family: str) -> Generator:
     """In evaluation mode, with weights large enough that all of its layers matter."""
     torch.manual_seed(0)
     network = NETWORKS[family]()
@@ -153,8 +156,8 @@ def test_opsets_that_are_not_to_be_had_are_refused(tmp_path: Path, opset: int) -
 
 def test_torch_export_refuses_images_below_its_smallest(exported: Callable[[str, str], Path]) -> None:
     run = FORMATS["torch_export"].load(exported("torch_export", "unet"))
-    with pytest.raises(RuntimeError, match=">= 8"):
-        run(torch.zeros(1, 3, 7, 20))
+    with pytest.raises(RuntimeError, match=f">= {SMALLEST_SIDE}"):
+        run(torch.zeros(1, 3, SMALLEST_SIDE - 1, 20))
 
 
 def test_fp16_halves_the_weights_and_stays_near(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from util.environment import ROOT, git_commit
 from util.errors import UserError
 
 PRECISIONS = ("fp32", "fp16")
-SMALLEST_SIDE = 8  # pixels; below, a ResNet would have to mirror more pixels than there are
+SMALLEST_SIDE = 9  # pixels; below, a ResNet would mirror more than there is, and a residual U-Net pads otherwise
 INPUT, OUTPUT = "rainy", "derained"
 MADE_BY = "CCLGAN-PyTorch"
 ARCHITECTURE = ("netG", "ngf", "normG", "input_nc", "output_nc", "no_dropout", "no_antialias", "no_antialias_up",
