@@ -211,6 +211,13 @@ def test_the_shipped_file_is_the_one_of_its_card_small_and_in_half_precision() -
     assert {value.dtype for value in torch.load(file, weights_only=True).values()} == {torch.float16}
 
 
+def test_the_card_states_three_decibels_where_rain_is_heavy_and_clean_pictures_kept() -> None:
+    """What the model must do on the 80 rainy and the 40 clean test pictures to be the one that ships."""
+    (band,) = (band for band in CARD["test"]["gain_by_input"] if band["from"] == 20)
+    assert band["output"] - band["input"] >= 3
+    assert CARD["test"]["clean"]["psnr"] >= 35
+
+
 def test_the_shipped_model_is_what_the_recipe_trains() -> None:
     recipe_options = yaml.safe_load(STAGES[0].read_text(encoding="utf-8"))
     shipped = yaml.safe_load((SHIPPED / "options.yaml").read_text(encoding="utf-8"))
