@@ -5,8 +5,8 @@
 
 Steps, each only where it is not done already:
   1. dataset   rain drawn on half of the training photographs, the others stay clean; pairs for validation and test
-  2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml; an interrupted one
-               goes on
+  2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml; an interrupted
+               one goes on
   3. publish   the mean of the later generators that were kept, in half precision, with its options
   4. measure   test.py on the test scenes, and on the same scenes without rain
 
