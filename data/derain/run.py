@@ -63,19 +63,18 @@ def derain(
         if inputs.is_video:
             _derain_video(jobs[0], network, report, page)
         else:
-            with _progress(len(jobs), "image") as bar:
-                derain_pictures(
-                    jobs,
-                    network,
-                    report,
-                    threads=threads,
-                    skip_bad=skip_bad,
-                    show=None if page is None else page.row,
-                    progress=bar.update,
-                )
+            _derain_images(jobs, network, report, page, threads=threads, skip_bad=skip_bad)
     for note, count in report.notes.items():
         logger.warning("%d of %d: %s", count, report.count, note)
     return report.summary, output or folder / "index.html"
+
+
+def _derain_images(
+    jobs: Sequence[Job], network: Network, report: Report, page: PicturePage | None, *, threads: int, skip_bad: bool
+) -> None:
+    show = None if page is None else page.row
+    with _progress(len(jobs), "image") as bar:
+        derain_pictures(jobs, network, report, threads=threads, skip_bad=skip_bad, show=show, progress=bar.update)
 
 
 def _derain_video(job: Job, network: Network, report: Report, page: PicturePage | None) -> None:

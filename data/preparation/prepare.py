@@ -90,20 +90,10 @@ def prepare(
         stage.discard()
         raise
     counts = {part: len(pictures) for part, pictures in _parts(split).items()}
-    description = {
-        "dataset": name,
-        "title": layout.title,
-        "sources": [_describe(source) for source in sources],
-        "rule": _rule_text(layout, request),
-        "seed": None,
-        "options": request.options(layout),
-        "counts": counts,
-        "scenes": split.scenes(),
-        "notes": found.notes,
-        "incomplete": found.problems,
-        "request": wanted,
-    }
-    sha256 = write_manifest(stage.files, description, written)
+    about = _describe(name, layout, request, sources, found)
+    sha256 = write_manifest(
+        stage.files, {**about, "counts": counts, "scenes": split.scenes(), "request": wanted}, written
+    )
     stage.publish()
     return Prepared(counts, sha256, found.notes + found.problems, changed=True)
 
@@ -114,7 +104,21 @@ def _rule_text(layout: Layout, request: Request) -> str:
     return val + layout.rule_text + ("; --full: all images instead of these numbers" if request.full else "")
 
 
-def _describe(source: Source) -> dict[str, Any]:
+def _describe(name: str, layout: Layout, request: Request, sources: Sequence[Source], found: Found) -> dict[str, Any]:
+    """What was asked for, and what was found, for the manifest."""
+    return {
+        "dataset": name,
+        "title": layout.title,
+        "sources": [_describe_source(source) for source in sources],
+        "rule": _rule_text(layout, request),
+        "seed": None,
+        "options": request.options(layout),
+        "notes": found.notes,
+        "incomplete": found.problems,
+    }
+
+
+def _describe_source(source: Source) -> dict[str, Any]:
     return {
         "name": real_path(source.path).name,
         "kind": source.kind,
