@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks import create_generator
-from models.networks.histogram import LEVELS, Modulation, SoftHistogram
+from models.networks.histogram import LEVELS, Modulation, Tails
 from models.networks.resunet import ResidualUnetGenerator
 
 MODULATED = ("encode1", "encode2", "block1", "block2", "block3", "block4", "decode2", "decode1", "the image")
@@ -32,29 +32,44 @@ def films(network: ResidualUnetGenerator) -> list[nn.Linear]:
 
 
 def by_the_formula(image: np.ndarray) -> list[float]:
-    """Place by place: how far its darkest, then its brightest channel lies from each level."""
+    """Place by place: how far its darkest channel lies below each level, and its brightest above."""
     height, width = image.shape[1:]
     levels = np.linspace(-1, 1, LEVELS)
-    sums = np.zeros((2, LEVELS))
+    shares = np.zeros((2, LEVELS))
     for y in range(0, height, 2):
         for x in range(0, width, 2):
             place = image[:, y : y + 2, x : x + 2].mean((1, 2))
-            for row, value in enumerate((place.min(), place.max())):
-                sums[row] += np.tanh((levels - value) / (levels[1] - levels[0]))
-    return list((sums / (height * width / 4)).flatten())
+            for row, above in enumerate((levels - place.min(), place.max() - levels)):
+                shares[row] += 1 / (1 + np.exp(-64 * above)) / (height * width / 4)
+    return list((2 * np.log(1 + shares / 0.001) / np.log(1 + 1 / 0.001) - 1).flatten())
 
 
-def test_a_histogram_says_how_much_lies_below_each_level() -> None:
+def test_the_tails_are_logarithms_of_shares() -> None:
     given = images()
-    for image, histogram in zip(given.numpy(), SoftHistogram()(given).tolist(), strict=True):
-        assert histogram == pytest.approx(by_the_formula(image), abs=1e-6), "its levels are float32"
+    for image, tails in zip(given.numpy(), Tails()(given).tolist(), strict=True):
+        assert tails == pytest.approx(by_the_formula(image), abs=1e-5), "its levels are float32"
 
 
-def test_it_sees_a_veil_where_instance_norm_sees_nothing() -> None:
-    clean, norm, histogram = images(), nn.InstanceNorm2d(3, eps=1e-12), SoftHistogram()
+def test_they_see_a_veil_where_instance_norm_sees_nothing() -> None:
+    clean, norm, tails = images(), nn.InstanceNorm2d(3, eps=1e-12), Tails()
     veiled = 0.8 * clean + 0.2 * 0.6
     torch.testing.assert_close(norm(veiled), norm(clean))
-    assert (histogram(veiled) - histogram(clean)).abs().amax(1).min() > 0.1
+    assert (tails(veiled) - tails(clean)).abs().amax(1).min() > 0.1
+
+
+def test_one_dark_place_in_a_hundred_shows() -> None:
+    """As log(1 + 0.01 / 0.001) is a third of log(1 + 1 / 0.001)."""
+    bright = torch.full((1, 3, 20, 20), 0.5)
+    with_dark = bright.clone()
+    with_dark[:, :, :2, :2] = -1
+    half_way_down = LEVELS // 4
+    assert Tails()(bright)[0, half_way_down].item() == pytest.approx(-1, abs=1e-3)
+    assert Tails()(with_dark)[0, half_way_down].item() == pytest.approx(-1 + 2 * 0.3471, abs=2e-3)
+
+
+def test_nothing_learns_through_them() -> None:
+    given = images().requires_grad_()
+    assert not any(part.requires_grad for part in [Tails()(given)])
 
 
 def test_a_generator_with_it_begins_as_one_without() -> None:
