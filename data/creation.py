@@ -50,7 +50,11 @@ def create_training_loader(
         phase=opt.phase,
         direction=opt.direction,
         transform=TrainingTransform(
-            preprocess=opt.preprocess, load_size=opt.load_size, crop_size=opt.crop_size, flip=not opt.no_flip
+            preprocess=opt.preprocess,
+            load_size=opt.load_size,
+            crop_size=opt.crop_size,
+            flip=not opt.no_flip,
+            exposure=opt.jitter_exposure,
         ),
         channels=_channels(opt),
         serial_batches=opt.serial_batches,

@@ -21,6 +21,7 @@ from util.pixels import to_tensor as pixels_to_tensor
 PREPROCESS = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
 CROPS_AFTER_RESIZING = ("resize_and_crop", "scale_width_and_crop")
 TRAINING_MULTIPLE = 4  # the generators halve the resolution twice
+GAMMA = 2.2  # of 8-bit images: values are light ** (1 / GAMMA)
 
 
 Pixels = NDArray[np.uint8]
@@ -41,20 +42,23 @@ def to_tensor(image: Image.Image, channels: int = 3) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a crop lies, as fractions in [0, 1) of the free space, and whether the image is mirrored.
+    """Where a crop lies, as fractions in [0, 1) of the free space, whether the image is mirrored, and how it is lit.
 
-    Free of any size, so that one placement crops two equally large images alike.
+    Free of any size, so that one placement crops two equally large images alike. ``exposure`` is between -1 and 1, the
+    darkest and the brightest that the transform makes; 0 changes nothing.
     """
 
     across: float
     down: float
     flip: bool
+    exposure: float = 0.0
 
     @classmethod
     def draw(cls, generator: np.random.Generator) -> Placement:
-        """A uniformly random placement; always takes three numbers from ``generator``."""
+        """A uniformly random placement; always takes three numbers from ``generator``, and a child of it for light."""
         across, down, side = generator.random(3)
-        return cls(float(across), float(down), bool(side < 0.5))
+        (light,) = generator.spawn(1)
+        return cls(float(across), float(down), bool(side < 0.5), light.uniform(-1, 1))
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ class TrainingTransform(_Resizing):
 
     The crop to a multiple of 4 costs at most 3 pixels a side and makes a generator's output as large as its
     input, which the losses compare; CycleGAN resizes instead and so changes every pixel.
-    ``flip`` mirrors half of the images.
+    ``flip`` mirrors half of the images. ``exposure`` lights each as if the camera had taken up to so many stops more
+    or less: of the light, which is a power of the values, a stop is twice. What becomes brighter than white is white.
 
     Raises:
         ValueError: an unknown ``preprocess``, or ``load_size`` below ``crop_size`` where both are used; the
@@ -108,6 +113,7 @@ class TrainingTransform(_Resizing):
 
     crop_size: int = 256
     flip: bool = True
+    exposure: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,7 +154,7 @@ class TrainingTransform(_Resizing):
         return to_pixels(self.resize(image), channels)
 
     def place(self, pixels: Pixels, placement: Placement) -> torch.Tensor:
-        """The part with chance: float32 tensor [C, H, W] in [-1, 1], cropped and perhaps mirrored."""
+        """The part with chance: float32 tensor [C, H, W] in [-1, 1], cropped, perhaps mirrored, and lit."""
         height, width, _ = pixels.shape
         if self.crops:
             crop_width = crop_height = self.crop_size
@@ -158,7 +164,11 @@ class TrainingTransform(_Resizing):
             crop_width, crop_height = (side - side % TRAINING_MULTIPLE for side in (width, height))
             left, top = (width - crop_width) // 2, (height - crop_height) // 2
         cropped = pixels[top : top + crop_height, left : left + crop_width]
-        return pixels_to_tensor(cropped[:, ::-1] if self.flip and placement.flip else cropped)
+        image = pixels_to_tensor(cropped[:, ::-1] if self.flip and placement.flip else cropped)
+        if self.exposure == 0:
+            return image
+        brighter: float = 2 ** (self.exposure * placement.exposure / GAMMA)
+        return ((image + 1) * brighter - 1).clamp(max=1)
 
     def too_small(self, what: str, size: Size) -> UserError:
         """The error for an image of ``size`` that :meth:`output_size` has no answer for."""

@@ -20,6 +20,9 @@ from util.option import Option
 
 TRAINING_OPTIONS: tuple[Option, ...] = (
     Option("phase", "train", "which images: train reads trainA and trainB", label),
+    Option(
+        "jitter_exposure", 0.0, "light each image at random, by up to so many stops more or less", minimum=0, maximum=4
+    ),
     Option("n_epochs", 200, "epochs at the initial learning rate", minimum=0),
     Option("n_epochs_decay", 200, "epochs after them; --lr_policy linear lowers it to zero meanwhile", minimum=0),
     Option("lr", 2e-4, "initial learning rate of Adam", above=0),

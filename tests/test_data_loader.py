@@ -47,6 +47,7 @@ def options(dataroot: Path, /, **changes: Any) -> argparse.Namespace:
         "serial_batches": False, "num_threads": 0, "batch_size": 2, "load_size": 20, "crop_size": 8,
         "preprocess": "crop", "no_flip": False, "max_dataset_size": None, "input_nc": 3, "output_nc": 3,
         "skip_bad": False, "seed": 5, "cache": "ram", "cache_gb": None, "cache_dir": None,
+        "jitter_exposure": 0.0,
     }  # fmt: skip
     return argparse.Namespace(**values | changes)
 
@@ -194,6 +195,16 @@ def test_side_by_side_pairs_get_the_same_crop_and_flip(tmp_path: Path) -> None:
     for batch in batches:
         torch.testing.assert_close(batch["A"], -batch["B"], atol=1e-6, rtol=0)
         assert batch["A_paths"] == batch["B_paths"]
+
+
+def test_pairs_are_lit_alike(tmp_path: Path) -> None:
+    for domain in ("trainA", "trainB"):
+        save_noise(tmp_path / domain / "same.png", 7)
+    plain, lit = (next(iter(loader(tmp_path, dataset_mode="aligned", jitter_exposure=e).epoch(0))) for e in (0, 1))
+    assert torch.equal(lit["A"], lit["B"])
+    assert not torch.equal(lit["A"], plain["A"])
+    ratio = ((lit["A"] + 1) / (plain["A"] + 1))[(lit["A"] < 1) & (plain["A"] > -1)]
+    torch.testing.assert_close(ratio, ratio[0].expand_as(ratio), atol=1e-4, rtol=0)
 
 
 def test_pairs_by_name_must_have_one_size(tmp_path: Path) -> None:

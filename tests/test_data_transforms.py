@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import kstest  # type: ignore[import-untyped]
 
 from data.reading import ImageFile
 from data.transforms import Placement, TrainingTransform, WholeImageTransform, to_tensor
@@ -116,6 +118,22 @@ def test_placement_draws_the_same_amount_of_chance_every_time() -> None:
     Placement.draw(used)
     free.random(3)
     assert used.random() == free.random()
+
+
+def test_a_stop_more_doubles_the_light_and_white_stays_white() -> None:
+    image = Image.fromarray(np.random.default_rng(2).integers(0, 256, (4, 8, 3), dtype=np.uint8))
+    light = (np.asarray(image) / 255.0) ** 2.2
+    lit = TrainingTransform(preprocess="none", exposure=2)(image, replace(MIDDLE, exposure=0.5))
+    expected = np.minimum(2 * light, 1) ** (1 / 2.2)
+    np.testing.assert_allclose((lit.permute(1, 2, 0).numpy() + 1) / 2, expected, atol=1e-6)
+
+
+def test_exposures_are_even_between_the_bounds_and_not_tied_to_the_place() -> None:
+    generator = np.random.default_rng(5)
+    placements = [Placement.draw(generator) for _ in range(2000)]
+    exposures = np.array([placement.exposure for placement in placements])
+    assert kstest(exposures, "uniform", (-1, 2)).pvalue > 0.01
+    assert abs(np.corrcoef(exposures, [placement.across for placement in placements])[0, 1]) < 0.06
 
 
 def test_transforms_pickle() -> None:
