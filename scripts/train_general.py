@@ -5,9 +5,9 @@
 
 Steps, each only where it is not done already:
   1. dataset   rain drawn on half of the training photographs, the others stay clean; pairs for validation and test
-  2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml; an interrupted
-               one goes on
-  3. publish   the mean of the later generators that were kept, in half precision, with its options
+  2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml, then general_finish.yaml; an
+               interrupted one goes on
+  3. publish   the mean of the last stage's generators that were kept, in half precision, with its options
   4. measure   test.py on the test scenes, and on the same scenes without rain
 
 The same photographs, seed and machine give the same checkpoint. docs/general_model.md tells where the photographs come
@@ -43,9 +43,9 @@ from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
 
-STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange"))
+STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
-AVERAGED = ("20", "22", "24", "26", "28", "30")  # of the epochs that are kept, those from 20 on
+AVERAGED = ("24", "26", "28", "30", "32")  # the epochs that the last stage keeps
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -30,7 +30,7 @@ from util.errors import UserError
 
 SCENES = ("town/a.jpg", "town/b.jpg", "sea.jpg", "road.jpg", "test.jpg", "val.jpg", "twin.jpg")
 TEST_PHOTOS = sorted((Path(__file__).resolve().parents[1] / "datasets" / "photos" / "test").glob("*.jpg"))
-LEAST_GAIN, LEAST_FIDELITY = 0.8, 27.0  # dB, RGB. Measured: 28.0 dB, as such small parts have few dark places
+LEAST_GAIN, LEAST_FIDELITY = 0.8, 31.0  # dB, RGB
 LISTS = {"test": ["test.jpg"], "val": ["val.jpg"], "left_out": ["twin.jpg"]}
 
 
@@ -133,14 +133,11 @@ def test_an_unfinished_run_cannot_be_published(tmp_path: Path) -> None:
         publish(tmp_path, AVERAGED, tmp_path / "shipped")
 
 
-def test_the_mean_is_of_the_later_half_of_all_epochs_that_are_kept() -> None:
-    kept, done = [], 0
-    for stage in (yaml.safe_load(file.read_text(encoding="utf-8")) for file in STAGES):
-        last = stage["n_epochs"] + stage["n_epochs_decay"]
-        kept += [str(epoch) for epoch in range(done + 1, last + 1) if epoch % stage["save_epoch_freq"] == 0]
-        done = last
-    assert list(AVERAGED) == kept[-len(AVERAGED) :]
-    assert len(AVERAGED) >= len(kept) / 2
+def test_the_mean_is_of_the_epochs_that_the_last_stage_keeps() -> None:
+    before, last = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in STAGES[-2:])
+    every = {**before, **last}["save_epoch_freq"]
+    done, total = (stage["n_epochs"] + stage["n_epochs_decay"] for stage in (before, last))
+    assert list(AVERAGED) == [str(epoch) for epoch in range(done + 1, total + 1) if epoch % every == 0]
 
 
 @pytest.mark.parametrize("fails_in", range(len(STAGES)))
