@@ -134,6 +134,15 @@ def test_tiles_of_an_identity_are_exact(call: Call, tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_the_place_that_is_told_is_the_file_that_was_written(call: Call, tmp_path: Path) -> None:
+    save_run(tmp_path / "checkpoints" / "rain")
+    Image.fromarray(RNG.integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / "wet.jpg")
+    for name, written in (("dry.jpg", "dry.jpg"), ("dry.png", "dry.png.jpg")):
+        code, said = call("--input", "wet.jpg", "--checkpoint", "rain", "--output", name)
+        assert code == 0 and re.search(rf"results: .*{re.escape(written)}$", said, re.MULTILINE), said
+        assert (tmp_path / written).is_file()
+
+
 def test_another_generator_of_a_run_is_told(call: Call, tmp_path: Path, photo: Path) -> None:
     run = save_run(tmp_path / "checkpoints" / "rain")
     (run / "latest_net_G_B.pth").write_bytes((run / "latest_net_G.pth").read_bytes())

@@ -29,9 +29,13 @@ Show = Callable[[Job, Picture, Path, Picture], Row]
 
 @dataclass
 class Report:
-    """What became of the files: how many are done, rows for a page, and what is not as it was, with its count."""
+    """What became of the files: how many are done, rows for a page, and what is not as it was, with its count.
+
+    ``last`` is the newest result, whose name may differ from its job's by an extension that fits its format.
+    """
 
     count: int = 0
+    last: Path | None = None
     rows: list[Row] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     summary: str = ""
@@ -48,6 +52,7 @@ class Loaded(NamedTuple):
 class Written(NamedTuple):
     """A result in its place, its row on the page if there is one, and what is not as it was."""
 
+    target: Path
     row: Row | None
     notes: tuple[str, ...]
 
@@ -76,6 +81,7 @@ def derain_pictures(
 
     def written(result: Written) -> None:
         report.count += 1
+        report.last = result.target
         report.rows += [] if result.row is None else [result.row]
         report.notes.update(result.notes)
         progress(1)
@@ -148,4 +154,4 @@ def _finish(loaded: Loaded, output: Tensor, show: Show | None) -> Written:
     if target.suffix.lower() not in SUFFIXES[after.format]:
         target = fitting_name(target.parent / (target.name + after.suffix))
     write_picture(after, target)
-    return Written(None if show is None else show(job, before, target, after), before.notes)
+    return Written(target, None if show is None else show(job, before, target, after), before.notes)

@@ -66,7 +66,8 @@ def derain(
             _derain_images(jobs, network, report, page, threads=threads, skip_bad=skip_bad)
     for note, count in report.notes.items():
         logger.warning("%d of %d: %s", count, report.count, note)
-    return report.summary, output or folder / "index.html"
+    place = output or folder / "index.html"
+    return report.summary, report.last if place == jobs[0].target and report.last else place
 
 
 def _derain_images(
