@@ -12,9 +12,8 @@ import hashlib
 import json
 import shutil
 import sys
-import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from data.rain import FloatImage, RainSettings, add_rain
+from data.rain import synthesis
+from data.rain.presets import PRESETS
+from data.rain.streaks import REFERENCE_SIDE
+from data.rain.synthesis import generator_for
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
@@ -39,17 +41,11 @@ TRAIN_SIDE, TEST_SIDE = 256, 384
 RAIN_PER_TILE = 4
 MANIFEST = "dataset.json"
 # Raise when the meaning of the files changes although photographs and settings stay, so that old ones are rewritten.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
-# Dense rain of short, bright streaks and hardly any veil: what there is to remove are the streaks.
-DEMO_RAIN = RainSettings(
-    density=(70.0, 120.0),
-    length=(24.0, 50.0),
-    width=(1.6, 2.4),
-    brightness=(0.75, 1.0),
-    max_distance=2.0,
-    veil=(0.0, 0.04),
-)
+RAIN = "demo"
+# Tiles for training and for testing differ in size; streaks have the same size on both.
+RAIN_SCALE = TRAIN_SIDE / REFERENCE_SIDE
 
 
 @dataclass(frozen=True)
@@ -79,9 +75,7 @@ def cut_tiles(name: str, photo: NDArray[np.uint8], side: int) -> list[Tile]:
 
 def rain_on(tile: Tile, seed: int, draw: int = 0) -> NDArray[np.uint8]:
     """``tile`` in the rain. What rain, depends on the seed, the tile's name and the number of the draw alone."""
-    rng = np.random.default_rng([seed, zlib.crc32(tile.name.encode()), draw])
-    clean: FloatImage = tile.pixels.astype(np.float32) / np.float32(255)
-    return np.round(add_rain(clean, rng, DEMO_RAIN) * 255).astype(np.uint8)
+    return synthesis.rain_on(tile.pixels, generator_for(seed, tile.name, draw), RAIN, scale=RAIN_SCALE).pixels
 
 
 def _photos(folder: Path) -> list[Path]:
@@ -102,7 +96,7 @@ def _tiles(folder: Path, side: int) -> list[Tile]:
 def _fingerprint(photos: Path, seed: int) -> str:
     """Changes with everything the images depend on: photographs, rain, seed, layout."""
     digest = hashlib.sha256()
-    settings = [LAYOUT_VERSION, seed, TRAIN_SIDE, TEST_SIDE, RAIN_PER_TILE, asdict(DEMO_RAIN)]
+    settings = [LAYOUT_VERSION, seed, TRAIN_SIDE, TEST_SIDE, RAIN_PER_TILE, repr(PRESETS[RAIN])]
     digest.update(json.dumps(settings).encode())
     for side in ("train", "test"):
         for path in _photos(photos / side):

@@ -158,3 +158,11 @@ def test_rain_depends_on_seed_name_and_draw() -> None:
 
     assert rainy(0, "a", 0) == rainy(0, "a", 0)
     assert len({rainy(0, "a", 0), rainy(1, "a", 0), rainy(0, "b", 0), rainy(0, "a", 1)}) == 4
+
+
+def test_with_a_scale_streaks_have_the_same_size_on_small_and_large_images() -> None:
+    small, large = (
+        rain_on(np.zeros((side, side, 3), np.uint8), generator_for(0, "a", 0), "demo", scale=0.5).pixels.mean()
+        for side in (128, 256)
+    )
+    assert small == pytest.approx(large, rel=0.15)

@@ -1,7 +1,6 @@
 """Synthetic rain on clean photographs.
 
-``streaks``    rain of the demo: exact, single streaks, any settings
-``curtains``   the same look several times faster: a streak pattern out of sprites and filtered grain
+``streaks``    the renderer: a streak pattern out of sprites and filtered grain
 ``formation``  the RainCityscapes equation: pattern, depth and fog put together
 ``depth``      depth in metres: from files, or a simple road scene
 ``presets``    which rain is drawn for an image: light, medium, heavy, mixed
@@ -9,27 +8,3 @@
 ``plan``       which clean images are rained on, and under what names results are stored
 ``dataset``    a whole dataset of them on disk, written by several processes, completely or not at all
 """
-
-from data.rain.streaks import (
-    FloatImage,
-    Rain,
-    RainSettings,
-    Streaks,
-    add_rain,
-    compose_rain,
-    draw_rain,
-    draw_streaks,
-    render_streaks,
-)
-
-__all__ = [
-    "FloatImage",
-    "Rain",
-    "RainSettings",
-    "Streaks",
-    "add_rain",
-    "compose_rain",
-    "draw_rain",
-    "draw_streaks",
-    "render_streaks",
-]

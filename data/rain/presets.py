@@ -5,7 +5,8 @@
 it (few long streaks of one direction, crossing directions, image-editor rain of any size and slant, fine real rain)
 and photographs without fog. ``streaks`` has only what shows clearly even without fog: it is meant for unpaired
 training, where a discriminator must learn what rain is. Lengths are pixels of an image whose shorter side has
-``curtains.REFERENCE_SIDE`` pixels.
+``streaks.REFERENCE_SIDE`` pixels. ``demo`` is what the demo's small network learns to remove: dense rain of short,
+bright streaks and hardly any veil.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
-from data.rain.curtains import Curtain, Pattern
 from data.rain.depth import Road, draw_road
 from data.rain.formation import PUBLISHED, WHITE, Fog, Light
+from data.rain.streaks import Curtain, Pattern
 
 Range = tuple[float, float]
 Formation = Literal["fog", "veil", "add"]
@@ -39,7 +40,7 @@ BLUE = (0.975, 0.99, 1.0)
 class Recipe:
     """Ranges ``(low, high)`` from which the rain of one image is drawn, uniformly.
 
-    ``near_*``: the streaks one can tell apart, as in :class:`~data.rain.curtains.Curtain`; ``far``: its ``far``.
+    ``near_*``: the streaks one can tell apart, as in :class:`~data.rain.streaks.Curtain`; ``far``: its ``far``.
     ``grain_*``: fine rain behind them. ``defocus``: out-of-focus streaks per 10,000 pixels. ``directions``: how many
     curtains of near streaks, ``spread`` degrees around the image's ``angle``. ``formation``: which equation;
     ``fog`` names the RainCityscapes set for ``fog``, ``veil`` is v of ``veil``. ``white``: streaks are white and not of
@@ -128,6 +129,11 @@ FINE = Recipe(
     grain_density=(0.0, 400.0), grain_length=(5.0, 14.0), grain_peak=(0.03, 0.14), angle=(-15.0, 15.0),
     size=(0.6, 1.5),
 )  # fmt: skip
+DEMO = Recipe(
+    "demo", "veil", veil=(0.0, 0.04), white=True,
+    near_density=(14.0, 24.0), near_length=(48.0, 100.0), near_width=(3.0, 4.5), near_peak=(0.65, 0.9),
+    far=(2.0, 2.0), bead=NONE, angle=(-25.0, 25.0), jitter=(0.5, 2.0), gust=NONE, size=(1.0, 1.0),
+)  # fmt: skip
 
 PRESETS: Mapping[str, tuple[tuple[float, Recipe], ...]] = {
     "light": ((1.0, LIGHT),),
@@ -138,6 +144,7 @@ PRESETS: Mapping[str, tuple[tuple[float, Recipe], ...]] = {
         (0.16, SPARSE), (0.07, CROSSED), (0.13, EDITOR), (0.11, FINE),
     ),
     "streaks": ((0.40, HEAVY), (0.10, PHOTO), (0.12, SPARSE), (0.25, CROSSED), (0.13, EDITOR)),
+    "demo": ((1.0, DEMO),),
 }  # fmt: skip
 """Recipes of each preset with their probabilities."""
 

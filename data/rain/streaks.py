@@ -1,16 +1,12 @@
-"""Synthetic rain on a clean photograph.
+"""Streak patterns out of curtains of rain: what a camera sees of all drops that fall in about one direction.
 
-Formation, with the clean image B, the streak layer S and all values in [0, 1]::
+The pattern is ``R = 1 - exp(-sum_i s_i)`` with one s_i >= 0 for every streak, so overlapping streaks saturate. Near
+drops are single streaks: a curtain prepares a few dozen of them as sprites, each with a length, width, direction,
+sub-pixel position and beading of its own, and adds them at many places. Drops too far and many to be told apart are
+grain: random points filtered with short streaks. A gust field makes the rain denser here and thinner there.
 
-    J = (1 - v) B + v V             veil: distant drops scatter light of brightness V into the line of sight
-    O = J + S E (1 - J)             streaks: light of colour E is added and saturates towards white
-    S = 1 - exp(-sum_i s_i)         coverage by overlapping streaks
-
-A single streak s_i is the path of one drop during the exposure: a segment with a Gaussian profile across, tapered
-ends, and its own length, width, direction and brightness. A drop at relative distance z >= 1 is seen 1/z as long and
-1/z as wide, so near drops draw few broad streaks and far drops many fine ones. Streaks never darken a pixel.
-
-Everything is a pure function of its arguments; the same state of the generator gives the same rain.
+Lengths are pixels of an image whose shorter side has ``REFERENCE_SIDE`` pixels; ``scale`` turns them into real ones,
+so that a large photograph shows the same rain as a small one. The same generator state gives the same pattern.
 """
 
 from __future__ import annotations
@@ -18,192 +14,202 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from PIL import Image
 
 FloatImage = NDArray[np.float32]
-Range = tuple[float, float]
 
-# A drop far away is still drawn at least this wide (standard deviation in pixels): the optics blur it.
-MIN_STREAK_SIGMA = 0.45
-# Positions across a streak where its Gaussian profile is sampled, in standard deviations, equally spaced.
-PROFILE_POSITIONS = np.linspace(-1.8, 1.8, 5)
-# Part of a streak's length, at each end, over which it fades in and out.
-TAPER = 0.25
-# There is more room for drops far away than near: the density of distances falls by (1 - nearness) ** power.
-DISTANCE_POWER = 1.0
+REFERENCE_SIDE = 512
 # Density is counted per this many pixels.
 DENSITY_AREA = 10_000.0
+# A drop far away is still drawn at least this wide (standard deviation in pixels): the optics blur it.
+MIN_STREAK_SIGMA = 0.45
+# Part of a streak's length, at each end, over which it fades in and out.
+TAPER = 0.25
+# Sprites per curtain: so many that nobody sees that they repeat.
+SPRITES = 40
+# A sprite ends where its Gaussian profile has fallen below 2 % (standard deviations).
+CUTOFF = 2.8
+FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+# Grain is filtered with this many streaks of different length and direction.
+GRAIN_KERNELS = 4
+# Bright spots along a streak, where the falling drop swings towards and away from the light: per length.
+BEADS = (1.0, 3.5)
+# Points of the gust field along the shorter side.
+GUST_POINTS = 4
 
 
 @dataclass(frozen=True)
-class RainSettings:
-    """From which ranges ``(low, high)`` the rain of one image is drawn, uniformly. Lengths are in pixels.
+class Curtain:
+    """Drops that fall in about one direction.
 
-    ``density``: streaks per 10,000 pixels. ``length``, ``width``: of the nearest streaks; width is the full width at
-    half maximum. ``angle``: degrees from vertical, positive when drops fall towards the right. ``angle_jitter``:
-    standard deviation of single streaks around the image's angle, in degrees. ``brightness``: peak of the nearest
-    streaks in S before saturation. ``brightness_variation``: relative standard deviation from streak to streak.
-    ``max_distance``: relative distance of the farthest drops (1: all alike). ``veil``: v in the equation.
-    ``veil_light``: V. ``streak_light``: E, as RGB.
+    ``density``: streaks per 10,000 pixels of the reference size. ``length``, ``width`` (full width at half maximum):
+    of the nearest streaks, in pixels of the reference size. ``angle``: degrees from vertical, positive towards the
+    right; ``jitter``: standard deviation around it. ``peak``: of s_i for the nearest streaks; ``variation``: its
+    relative standard deviation. ``far``: relative distance of the farthest drops, seen 1 / far as long and wide
+    (1: all alike). ``bead``: depth of the bright spots along a streak, 0 to 1. ``defocus``: whether the profile across
+    is flat with soft edges, as of a drop that is out of focus, instead of a Gaussian.
     """
-
-    density: Range = (50.0, 100.0)
-    length: Range = (60.0, 120.0)
-    width: Range = (2.4, 3.6)
-    angle: Range = (-25.0, 25.0)
-    angle_jitter: Range = (0.5, 2.0)
-    brightness: Range = (0.5, 0.9)
-    brightness_variation: float = 0.35
-    max_distance: float = 4.0
-    veil: Range = (0.05, 0.15)
-    veil_light: float = 0.75
-    streak_light: tuple[float, float, float] = (0.93, 0.95, 0.97)
-
-    def __post_init__(self) -> None:
-        for name in ("density", "length", "width", "angle", "angle_jitter", "brightness", "veil"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name}: the range ({low}, {high}) is upside down")
-            if low < 0 and name != "angle":
-                raise ValueError(f"{name} must not be negative, but its range starts at {low}")
-        if self.length[0] <= 0 or self.width[0] <= 0:
-            raise ValueError("length and width must be positive")
-        if self.max_distance < 1:
-            raise ValueError(f"max_distance is relative to the nearest drops, so at least 1, not {self.max_distance}")
-
-
-@dataclass(frozen=True)
-class Rain:
-    """The rain of one image: one value out of every range of :class:`RainSettings`, in the same units."""
 
     density: float
     length: float
     width: float
     angle: float
-    angle_jitter: float
-    brightness: float
-    brightness_variation: float
-    max_distance: float
-    veil: float
-    veil_light: float
-    streak_light: tuple[float, float, float]
+    jitter: float = 1.0
+    peak: float = 0.5
+    variation: float = 0.35
+    far: float = 1.0
+    bead: float = 0.0
+    defocus: bool = False
 
 
 @dataclass(frozen=True)
-class Streaks:
-    """Geometry and brightness of ``n`` streaks, each field of shape [n]; pixels, radians from vertical, peak of s_i."""
+class Pattern:
+    """All curtains of an image: ``near`` drawn as streaks, ``grain`` as filtered points; ``gust`` is the relative
+    standard deviation of the density over the image."""
 
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    length: NDArray[np.float64]
-    sigma: NDArray[np.float64]
-    angle: NDArray[np.float64]
-    peak: NDArray[np.float64]
+    near: tuple[Curtain, ...] = ()
+    grain: tuple[Curtain, ...] = ()
+    gust: float = 0.0
 
 
-def draw_rain(settings: RainSettings, rng: np.random.Generator) -> Rain:
-    """Choose the rain of one image: how dense, long, wide, slanted, bright and hazy it is."""
-    return Rain(
-        density=rng.uniform(*settings.density),
-        length=rng.uniform(*settings.length),
-        width=rng.uniform(*settings.width),
-        angle=rng.uniform(*settings.angle),
-        angle_jitter=rng.uniform(*settings.angle_jitter),
-        brightness=rng.uniform(*settings.brightness),
-        brightness_variation=settings.brightness_variation,
-        max_distance=settings.max_distance,
-        veil=rng.uniform(*settings.veil),
-        veil_light=settings.veil_light,
-        streak_light=settings.streak_light,
-    )
+def render_pattern(height: int, width: int, pattern: Pattern, scale: float, rng: np.random.Generator) -> FloatImage:
+    """The streak pattern R, float32 [height, width] in [0, 1).
+
+    ``scale``: real pixels per pixel of the reference size.
+    """
+    total = np.zeros((height, width), np.float32)
+    for curtain in pattern.grain:
+        total += _grain(height, width, curtain, scale, rng)
+    for curtain in pattern.near:
+        total += _near(height, width, curtain, scale, rng)
+    if pattern.gust > 0:
+        total *= gust_field(height, width, pattern.gust, rng)
+    np.negative(total, out=total)
+    np.expm1(total, out=total)
+    return np.negative(total, out=total)
 
 
-def draw_streaks(height: int, width: int, rain: Rain, rng: np.random.Generator) -> Streaks:
-    """Place the streaks of an image of ``height`` x ``width`` pixels, evenly, also those that start outside of it."""
-    margin = rain.length / 2
-    area = (height + 2 * margin) * (width + 2 * margin)
-    count = rng.poisson(rain.density * area / DENSITY_AREA)
-    nearness = rng.beta(1.0, 1.0 + DISTANCE_POWER, count)
-    scale = 1.0 / (rain.max_distance - (rain.max_distance - 1.0) * nearness)
-    fwhm_per_sigma = 2.0 * np.sqrt(2.0 * np.log(2.0))
+def streak_sprite(
+    length: float,
+    sigma: float,
+    angle: float,
+    shift: tuple[float, float] = (0.0, 0.0),
+    *,
+    defocus: bool = False,
+    bead: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> FloatImage:
+    """One streak of peak 1, float32 [h, w] with odd h and w, its middle ``shift`` (x, y) away from the middle pixel.
+
+    ``length`` and ``sigma`` in pixels, ``angle`` in radians from vertical; ``bead``: depth, spots, phase.
+    """
+    sin, cos = np.sin(angle), np.cos(angle)
+    reach = CUTOFF * sigma + 1.0
+    half_height = int(np.ceil(0.5 * length * abs(cos) + reach))
+    half_width = int(np.ceil(0.5 * length * abs(sin) + reach))
+    y = np.arange(-half_height, half_height + 1, dtype=np.float32)[:, None] - np.float32(shift[1])
+    x = np.arange(-half_width, half_width + 1, dtype=np.float32)[None, :] - np.float32(shift[0])
+    along = (x * np.float32(sin) + y * np.float32(cos)) / np.float32(length)  # -0.5 at one end, 0.5 at the other
+    across = (x * np.float32(cos) - y * np.float32(sin)) / np.float32(sigma)
+    fade = np.clip((0.5 - np.abs(along)) / TAPER, 0.0, 1.0)
+    squared = across * across
+    profile = np.exp(-0.25 * squared * squared) if defocus else np.exp(-0.5 * squared)
+    depth, spots, phase = bead
+    if depth > 0:
+        profile *= 1.0 - depth * (0.5 + 0.5 * np.cos(2 * np.pi * (spots * along + phase)))
+    return np.asarray(profile * fade * fade * (3.0 - 2.0 * fade), dtype=np.float32)
+
+
+def _distances(curtain: Curtain, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How large ``count`` drops appear, relative to the nearest: from 1 / far to 1, more of them far than near."""
+    nearness = rng.beta(1.0, 2.0, count)
+    return np.asarray(1.0 / (curtain.far - (curtain.far - 1.0) * nearness))
+
+
+def _sprites(curtain: Curtain, scale: float, count: int, rng: np.random.Generator) -> list[FloatImage]:
+    """``count`` streaks as drops of this curtain draw them, brightness included."""
+    size = _distances(curtain, count, rng)
+    length = np.maximum(scale * curtain.length * size * rng.uniform(0.65, 1.35, count), 1.5)
+    sigma = np.maximum(scale * curtain.width * size / FWHM_PER_SIGMA, MIN_STREAK_SIGMA)
+    angle = np.deg2rad(rng.normal(curtain.angle, curtain.jitter, count))
     # Far drops are dimmer only by half as much as they are smaller: there the haze of many drops adds light.
-    brightness = rain.brightness * np.sqrt(scale)
-    variation = np.clip(rng.normal(1.0, rain.brightness_variation, count), 0.1, None)
-    return Streaks(
-        x=rng.uniform(-margin, width + margin, count),
-        y=rng.uniform(-margin, height + margin, count),
-        length=np.maximum(rain.length * scale * rng.uniform(0.7, 1.3, count), 1.0),
-        sigma=np.maximum(rain.width * scale / fwhm_per_sigma, MIN_STREAK_SIGMA),
-        angle=np.deg2rad(rng.normal(rain.angle, rain.angle_jitter, count)),
-        peak=brightness * variation,
-    )
-
-
-def render_streaks(height: int, width: int, streaks: Streaks) -> FloatImage:
-    """The streak layer S, float32 [height, width] in [0, 1).
-
-    Every streak becomes points about one pixel apart along it and five across it, each shared bilinearly among its
-    four pixels (anti-aliasing) and weighted by the area it stands for; all points are summed at once.
-    """
-    counts = np.ceil(streaks.length).astype(np.int64)
-    owner = np.repeat(np.arange(counts.size), counts)
-    within = np.arange(owner.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    position = (within + 0.5) / counts[owner]  # 0 at one end of the streak, 1 at the other
-    fade = np.clip(np.minimum(position, 1.0 - position) / TAPER, 0.0, 1.0)
-    along = (position - 0.5) * streaks.length[owner]
-    sin, cos = np.sin(streaks.angle), np.cos(streaks.angle)
-    centre_x = streaks.x[owner] + along * sin[owner]
-    centre_y = streaks.y[owner] + along * cos[owner]
-    spacing = PROFILE_POSITIONS[1] - PROFILE_POSITIONS[0]
-    area = (streaks.length / np.maximum(counts, 1) * spacing * streaks.sigma)[owner]
-    weight = streaks.peak[owner] * fade * fade * (3.0 - 2.0 * fade) * area
-    total = np.zeros(height * width)
-    for across in PROFILE_POSITIONS:
-        offset = across * streaks.sigma
-        total += _splat(
-            centre_x + (offset * cos)[owner],
-            centre_y - (offset * sin)[owner],
-            weight * np.exp(-0.5 * across * across),
-            height,
-            width,
+    peak = curtain.peak * np.sqrt(size)
+    shift = rng.uniform(-0.5, 0.5, (count, 2))
+    beads = np.stack([np.full(count, curtain.bead), rng.uniform(*BEADS, count), rng.random(count)], axis=1)
+    return [
+        np.float32(peak[i])
+        * streak_sprite(
+            length[i],
+            sigma[i],
+            angle[i],
+            (shift[i, 0], shift[i, 1]),
+            defocus=curtain.defocus,
+            bead=(beads[i, 0], beads[i, 1], beads[i, 2]),
         )
-    return (1.0 - np.exp(-total)).astype(np.float32).reshape(height, width)
+        for i in range(count)
+    ]
 
 
-def _splat(
-    x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64], height: int, width: int
-) -> NDArray[np.float64]:
-    """Sum of points shared bilinearly among pixels, [height * width]; pixel (0, 0) has its centre at x = y = 0."""
-    inside = (x > -1) & (x < width) & (y > -1) & (y < height)
-    x, y, weight = x[inside], y[inside], weight[inside]
-    # One pixel of border takes what falls half outside, so that no test per corner is needed.
-    column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    right, down = x - column, y - row
-    stride = width + 2
-    first = (row + 1) * stride + column + 1
-    upper, lower = weight * (1.0 - down), weight * down
-    index = np.concatenate([first, first + 1, first + stride, first + stride + 1])
-    share = np.concatenate([upper * (1.0 - right), upper * right, lower * (1.0 - right), lower * right])
-    padded = np.bincount(index, weights=share, minlength=(height + 2) * stride).reshape(height + 2, stride)
-    return np.asarray(padded[1:-1, 1:-1].ravel(), dtype=np.float64)
+def _count(curtain: Curtain, height: int, width: int, scale: float, rng: np.random.Generator) -> int:
+    return int(rng.poisson(curtain.density * height * width / (scale * scale * DENSITY_AREA)))
 
 
-def compose_rain(image: FloatImage, layer: FloatImage, rain: Rain) -> FloatImage:
-    """O of the equation above: ``image`` [H, W, 3] in [0, 1] behind the veil and the streak layer [H, W]."""
-    veiled = (1.0 - rain.veil) * image + rain.veil * rain.veil_light
-    light = np.asarray(rain.streak_light, dtype=np.float32)
-    rainy = veiled + layer[..., None] * light * (1.0 - veiled)
-    return np.clip(rainy, 0.0, 1.0).astype(np.float32)
+def _brightness(curtain: Curtain, count: int, rng: np.random.Generator) -> FloatImage:
+    """Relative brightness of single streaks: a gamma distribution of mean 1, so a few are much brighter than most."""
+    if curtain.variation == 0:
+        return np.ones(count, np.float32)
+    shape = curtain.variation**-2
+    return np.asarray(rng.standard_gamma(shape, count) / shape, dtype=np.float32)
 
 
-def add_rain(image: FloatImage, rng: np.random.Generator, settings: RainSettings | None = None) -> FloatImage:
-    """A rainy copy of ``image``, float32 RGB [H, W, 3] in [0, 1]; what rain is drawn from ``settings`` by ``rng``.
+def _near(height: int, width: int, curtain: Curtain, scale: float, rng: np.random.Generator) -> FloatImage:
+    """Sum of the single streaks, float32 [height, width]."""
+    sprites = _sprites(curtain, scale, SPRITES, rng)
+    # Streaks whose middle lies outside of the image reach into it by half their size; the canvas has room for all of
+    # such a streak, so that none needs to be cut.
+    top = max(sprite.shape[0] for sprite in sprites) // 2
+    left = max(sprite.shape[1] for sprite in sprites) // 2
+    tall, wide = height + 2 * top, width + 2 * left  # where the middles lie
+    canvas = np.zeros((tall + 2 * top, wide + 2 * left), np.float32)
+    count = _count(curtain, tall, wide, scale, rng)
+    rows, columns = rng.integers(0, tall, count).tolist(), rng.integers(0, wide, count).tolist()
+    kinds = rng.integers(0, len(sprites), count).tolist()
+    for row, column, kind, factor in zip(rows, columns, kinds, _brightness(curtain, count, rng), strict=True):
+        sprite = sprites[kind]
+        h, w = sprite.shape
+        y, x = row + top - h // 2, column + left - w // 2
+        canvas[y : y + h, x : x + w] += factor * sprite
+    return canvas[2 * top : 2 * top + height, 2 * left : 2 * left + width]
 
-    Raises ``ValueError`` when the image has another shape or type.
+
+def _grain(height: int, width: int, curtain: Curtain, scale: float, rng: np.random.Generator) -> FloatImage:
+    """Sum of very many fine streaks, float32 [height, width]: random points, convolved with a few streaks by FFT.
+
+    The convolution is cyclic: what leaves at one border enters at the opposite one.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.float32:
-        raise ValueError(f"expected a float32 image of shape [H, W, 3], got {image.dtype} {list(image.shape)}")
-    height, width, _ = image.shape
-    rain = draw_rain(settings or RainSettings(), rng)
-    layer = render_streaks(height, width, draw_streaks(height, width, rain, rng))
-    return compose_rain(image, layer, rain)
+    kernels = _sprites(curtain, scale, GRAIN_KERNELS, rng)
+    tall, wide = (
+        scipy.fft.next_fast_len(max(side, *sizes), real=True)
+        for side, sizes in zip((height, width), zip(*(k.shape for k in kernels), strict=True), strict=True)
+    )
+    spectrum: NDArray[np.complex64] | None = None
+    for kernel in kernels:
+        count = _count(curtain, tall, wide, scale, rng) // len(kernels)
+        cells = rng.integers(0, tall * wide, count)
+        points = np.bincount(cells, _brightness(curtain, count, rng), tall * wide).astype(np.float32)
+        shape = np.zeros((tall, wide), np.float32)
+        shape[: kernel.shape[0], : kernel.shape[1]] = kernel
+        product = scipy.fft.rfft2(points.reshape(tall, wide)) * scipy.fft.rfft2(shape)
+        spectrum = product if spectrum is None else spectrum + product
+    summed = scipy.fft.irfft2(spectrum, s=(tall, wide))[:height, :width]
+    return np.maximum(summed, 0.0)  # the transform leaves rounding errors around zero
+
+
+def gust_field(height: int, width: int, strength: float, rng: np.random.Generator) -> FloatImage:
+    """A smooth factor around 1 with about the relative standard deviation ``strength``, float32 [height, width] > 0."""
+    short = min(height, width)
+    points = [max(2, round(GUST_POINTS * side / short)) for side in (height, width)]
+    coarse = rng.normal(0.0, strength, points).astype(np.float32)
+    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(np.exp(np.asarray(smooth, dtype=np.float32)), dtype=np.float32)

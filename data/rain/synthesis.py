@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data.rain.curtains import REFERENCE_SIDE, render_pattern
 from data.rain.depth import road_depth
 from data.rain.formation import add_streaks, cover, form_image
 from data.rain.presets import Weather, draw_weather
-from data.rain.streaks import FloatImage
+from data.rain.streaks import REFERENCE_SIDE, FloatImage, render_pattern
 
 Pixels = NDArray[np.uint8]
 
@@ -37,17 +36,25 @@ def generator_for(seed: int, name: str, draw: int) -> np.random.Generator:
 
 
 def rain_on(
-    clean: Pixels, rng: np.random.Generator, preset: str, *, depth: FloatImage | None = None, fog: bool = True
+    clean: Pixels,
+    rng: np.random.Generator,
+    preset: str,
+    *,
+    depth: FloatImage | None = None,
+    fog: bool = True,
+    scale: float | None = None,
 ) -> RainyImage:
     """``clean``, uint8 [H, W, 3], in the rain of ``preset``.
 
     ``depth``: float32 [H, W] in metres, by default that of a road drawn for the image. Without ``fog`` there are
-    streaks alone.
+    streaks alone. ``scale``: pixels per pixel of the reference size, by default in proportion to the shorter side; give
+    one for tiles that are parts of larger images.
     """
     height, width, _ = clean.shape
+    if scale is None:
+        scale = float(np.clip(min(height, width) / REFERENCE_SIDE, SMALLEST_SCALE, LARGEST_SCALE))
     weather = draw_weather(preset, scene_light(clean), rng, fog=fog)
-    scale = weather.size * float(np.clip(min(height, width) / REFERENCE_SIDE, SMALLEST_SCALE, LARGEST_SCALE))
-    pattern = render_pattern(height, width, weather.pattern, scale, rng)
+    pattern = render_pattern(height, width, weather.pattern, weather.size * scale, rng)
     image = clean * np.float32(1 / 255)
     if weather.formation == "fog" and weather.fog is not None:
         metres = road_depth(height, width, weather.road) if depth is None else depth

@@ -8,8 +8,7 @@ from numpy.testing import assert_array_equal
 from skimage.feature import structure_tensor
 from skimage.filters import gaussian
 
-from data.rain.curtains import Curtain, Pattern, gust_field, render_pattern, streak_sprite
-from data.rain.streaks import FloatImage
+from data.rain.streaks import Curtain, FloatImage, Pattern, gust_field, render_pattern, streak_sprite
 
 SIGMA_PER_FWHM = 1 / 2.354820045
 CURTAIN = Curtain(density=60.0, length=24.0, width=2.4, angle=0.0, jitter=0.0, peak=0.05)
