@@ -1,4 +1,4 @@
-"""Signals around the loader's worker processes: Ctrl-C and SIGTERM are the main process's business."""
+"""Signals around the loader's worker processes: stopping is the main process's business."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 
-HELD = frozenset({signal.SIGINT, signal.SIGTERM})
+from util.errors import STOP_SIGNALS
 
 
 class WorkerSignals:
     """A ``worker_init_fn`` that keeps a worker serving when its whole process group is told to stop.
 
     A terminal sends Ctrl-C, and a batch system SIGTERM, to every process of a job. The main process finishes
-    its step and saves, for which its workers have to stay. A worker ignores SIGINT for good, and SIGTERM until
+    its step and saves, for which its workers have to stay. A worker ignores these signals for good, but SIGTERM until
     the main process is about to exit: then Python itself ends the workers that are left with SIGTERM and
     waits for them. A worker whose main process was killed notices within seconds (PyTorch looks after that).
     """
@@ -36,7 +36,7 @@ class WorkerSignals:
         else:
             if multiprocessing.get_start_method() == "spawn":
                 resource_tracker.ensure_running()  # whose own start would let the signals through again
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             try:
                 with _no_news_of_children():
                     yield
@@ -49,10 +49,10 @@ class WorkerSignals:
     def __call__(self, worker_id: int) -> None:
         """In a worker: replace the handlers that were inherited from the main process."""
         del worker_id
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._on_terminate)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_terminate if number == signal.SIGTERM else signal.SIG_IGN)
         if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         del number, frame

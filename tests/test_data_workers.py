@@ -17,6 +17,7 @@ import torch
 from data.loader import TrainingDataset, TrainingLoader
 from data.sampler import SampleKey
 from tests.conftest import small_model_flags, write_rain_dataset
+from util.errors import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 90  # seconds; generous, for machines with much else to do
@@ -82,7 +83,7 @@ class Zeros(TrainingDataset):
         return {"A": torch.zeros(1, 4, 4)}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_worker_serves_on_after_a_signal(number: signal.Signals) -> None:
     others = multiprocessing.active_children()
     loader = TrainingLoader(Zeros(), batch_size=1, seed=0, num_threads=1)
@@ -107,7 +108,7 @@ def test_workers_end_with_the_main_process(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_to_the_whole_group_stops_and_saves(tmp_path: Path, number: signal.Signals) -> None:
     write_rain_dataset(tmp_path / "data")
     flags = [*small_model_flags("cut"), "--num_threads", "2", "--print_freq", "1", "--n_epochs", "10000", "--no_html"]
@@ -124,3 +125,20 @@ def test_a_signal_to_the_whole_group_stops_and_saves(tmp_path: Path, number: sig
     assert (tmp_path / "checkpoints" / "run" / "training_state.pth").is_file()
     assert "Traceback" not in errors
     assert errors.count("finishing this step") == 1
+
+
+@pytest.mark.heavy
+def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
+    write_rain_dataset(tmp_path / "data")
+    flags = [*small_model_flags("cut"), "--num_threads", "0", "--n_epochs", "9", "--n_epochs_decay", "0", "--no_html"]
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+    )
+    where = ["--dataroot", "data", "--name", "run"]
+    process = start([sys.executable, "-c", program, sys.executable, str(ROOT / "train.py"), *where, *flags], tmp_path)
+    losses = tmp_path / "checkpoints" / "run" / "losses.csv"
+    while process.poll() is None and not losses.is_file():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGHUP)
+    _, errors = wait(process)
+    assert process.returncode == 0, errors

@@ -22,7 +22,7 @@ from options.types import duration
 from tests.small_run import Run, at_step
 from util.engine import interrupt as interrupt_module
 from util.engine.interrupt import Deadline, Interrupt
-from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, Terminated, entry_point
+from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, STOP_SIGNALS, Terminated, entry_point
 from util.images import save_png
 
 
@@ -135,7 +135,7 @@ def test_a_killed_worker_is_one_sentence_and_costs_no_training(run: Run, monkeyp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_the_first_signal_finishes_the_step_and_says_how_to_go_on(
     run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -160,6 +160,34 @@ def test_the_second_signal_stops_at_once_with_the_last_state(
     assert code == 128 + number and lines[-1] == "interrupted"
     assert run.images_saved == 2
     assert not (run.folder / "run.lock").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_terminal_that_closes_may_say_so_twice(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+
+    at_step(monkeypatch, 2, twice)
+    code, lines = run("--no_html")
+    assert code == 128 + number and run.images_saved == 3
+    assert "--continue_train" in lines[-1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_that_was_ignored_stays_ignored(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), number))
+        assert run("--no_html", epochs=1)[0] == 0 and run.images_saved == 4
+    finally:
+        signal.signal(number, before)
 
 
 def test_the_limit_of_time_stops_saves_and_goes_on(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +17,8 @@ EXIT_TIME_LIMIT = 75  # "try again later", as mail programs say it: batch system
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
+STOP_SIGNALS = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"))
+"""What asks a training to save and end: Ctrl-C, batch systems, a closed terminal. Windows has the first two."""
 
 
 class UserError(Exception):

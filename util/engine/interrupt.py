@@ -1,4 +1,4 @@
-"""What asks a training to stop: Ctrl-C, SIGTERM, and a limit of time. The current step is finished first.
+"""What asks a training to stop: signals such as Ctrl-C, and a limit of time. The current step is finished first.
 
 Where several processes train, they stop after the same step, whichever of them was asked.
 """
@@ -14,12 +14,13 @@ from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from util.engine.distributed import LostProcess, Team
-from util.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, Terminated
+from util.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, STOP_SIGNALS, Terminated
 
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_HOUR = 3600
 _BASE_OF_SIGNALS = 128  # exit codes, as shells count
+_STOP_AT_ONCE = (signal.SIGINT, signal.SIGTERM)  # if repeated; a closing terminal often sends SIGHUP twice
 _SPARE_SHARE = 0.02  # of the limit, for what nobody measures, such as closing files and ending
 _SPARE_SECONDS = 60.0  # at most
 _DONE, _LEFT_OFF, _WORKING = range(3)  # what the leader says of what it does alone
@@ -50,9 +51,10 @@ class Deadline:
 
 
 class Interrupt:
-    """Context in which the first Ctrl-C or SIGTERM only sets ``requested``; the second one interrupts at once.
+    """Context in which a signal only sets ``requested``; a second Ctrl-C or SIGTERM interrupts at once.
 
-    A ``deadline`` sets it too. Outside the main thread, where Python takes no signals, only that counts.
+    SIGHUP and SIGUSR1 stay ignored if they were (nohup). A ``deadline`` sets ``requested`` too. Outside the main
+    thread, where Python takes no signals, only that counts.
 
     In a ``team`` of several processes what one of them was asked for becomes ``requested`` in all of them at the same
     call of :meth:`together` or :meth:`leader_does`. There a signal that comes again says nothing new: torchrun and
@@ -73,7 +75,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """What the process returns because of it: 130 for Ctrl-C, 143 for SIGTERM, 75 for the limit of time.
+        """What the process returns because of it: 128 and the signal's number, 75 for the limit of time.
 
         2 where another process cannot go on.
         """
@@ -146,8 +148,9 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+            for number in STOP_SIGNALS:
+                if number in _STOP_AT_ONCE or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(
@@ -158,12 +161,10 @@ class Interrupt:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if not self._team.alone:
-            if self._signal is None:
-                logger.info("%s: finishing this step and saving", signal.Signals(number).name)
-            self._signal = self._signal or signal.Signals(number)
-            return
-        if self._signal is not None:
+        alone = self._team.alone
+        if alone and self._signal in _STOP_AT_ONCE and number in _STOP_AT_ONCE:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        self._signal = signal.Signals(number)
-        logger.info("%s: finishing this step and saving; once more to stop at once", self._signal.name)
+        if self._signal is None or (alone and number in _STOP_AT_ONCE):
+            self._signal = signal.Signals(number)
+            again = "; Ctrl-C or SIGTERM again to stop at once" if alone and number in _STOP_AT_ONCE else ""
+            logger.info("%s: finishing this step and saving%s", self._signal.name, again)
