@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
+from models.networks.generator import Generator, State
 from models.networks.init import initialize
 from models.networks.patch_sampler import PatchSampler
 from models.networks.patchgan import PatchDiscriminator, PixelDiscriminator
@@ -14,15 +16,20 @@ from models.networks.resunet import ResidualUnetGenerator
 from models.networks.tapped import tap_widths
 from models.networks.unet import UnetGenerator
 
-RESNET_BLOCKS = {"resnet_9blocks": 9, "resnet_6blocks": 6}
-UNET_LEVELS = {"unet_256": 8, "unet_128": 7}
-RESUNET_BLOCKS = {"resunet": 4, "resunet_histogram": 4}
-GENERATORS = (*RESNET_BLOCKS, *UNET_LEVELS, *RESUNET_BLOCKS)
+GENERATOR_REGISTRY: dict[str, tuple[type[Generator], dict[str, Any]]] = {
+    "resnet_9blocks": (ResnetGenerator, {"blocks": 9}),
+    "resnet_6blocks": (ResnetGenerator, {"blocks": 6}),
+    "unet_256": (UnetGenerator, {"levels": 8}),
+    "unet_128": (UnetGenerator, {"levels": 7}),
+    "resunet": (ResidualUnetGenerator, {}),
+    "resunet_histogram": (ResidualUnetGenerator, {"histogram": True}),
+}
+"""``--netG`` → the family and what the name stands for; see :class:`models.networks.generator.Generator`."""
+GENERATORS = tuple(GENERATOR_REGISTRY)
 DISCRIMINATORS = ("basic", "n_layers", "pixel")
 SAMPLERS = ("mlp_sample", "sample")
 BASIC_LAYERS = 3  # the 70×70 PatchGAN
 
-Generator = ResnetGenerator | UnetGenerator | ResidualUnetGenerator
 Discriminator = PatchDiscriminator | PixelDiscriminator
 
 
@@ -40,36 +47,26 @@ def create_generator(
     init_type: str = "xavier",
     init_gain: float = 0.02,
 ) -> Generator:
-    """An initialised generator; the arguments are those of its class. Raises ValueError for another name."""
-    generator: Generator
-    if name in RESNET_BLOCKS:
-        generator = ResnetGenerator(
-            input_nc,
-            output_nc,
-            ngf,
-            RESNET_BLOCKS[name],
-            norm=norm,
-            dropout=dropout,
-            antialias_down=antialias_down,
-            antialias_up=antialias_up,
-            residual=residual,
-        )
-    elif name in UNET_LEVELS:
-        generator = UnetGenerator(
-            input_nc, output_nc, ngf, UNET_LEVELS[name], norm=norm, dropout=dropout, residual=residual
-        )
-    elif name in RESUNET_BLOCKS:
-        generator = ResidualUnetGenerator(
-            input_nc,
-            output_nc,
-            ngf,
-            RESUNET_BLOCKS[name],
-            norm=norm,
-            residual=residual,
-            histogram=name.endswith("_histogram"),
-        )
-    else:
+    """An initialized generator. Settings that its family has no use for change nothing.
+
+    Raises:
+        ValueError: ``name`` is not in the registry.
+    """
+    if name not in GENERATOR_REGISTRY:
         raise ValueError(f"generator must be one of {GENERATORS}, not {name!r}")
+    family: Any  # which arguments a constructor takes is up to the family
+    family, settings = GENERATOR_REGISTRY[name]
+    generator: Generator = family(
+        input_nc,
+        output_nc,
+        ngf=ngf,
+        norm=norm,
+        dropout=dropout,
+        antialias_down=antialias_down,
+        antialias_up=antialias_up,
+        residual=residual,
+        **settings,
+    )
     initialize(generator, init_type, init_gain)
     generator.start_at_identity()
     return generator
@@ -86,7 +83,7 @@ def create_discriminator(
     init_type: str = "xavier",
     init_gain: float = 0.02,
 ) -> Discriminator:
-    """An initialised discriminator; ``layers`` is used by ``n_layers`` only. Raises ValueError for another name."""
+    """An initialized discriminator; ``layers`` is used by ``n_layers`` only. Raises ValueError for another name."""
     discriminator: Discriminator
     if name == "pixel":
         discriminator = PixelDiscriminator(input_nc, ndf, norm=norm)
@@ -117,3 +114,16 @@ def create_sampler(
     sampler = PatchSampler(widths, mlp=name == "mlp_sample", embedding=embedding, normalize=normalize)
     initialize(sampler, init_type, init_gain)
     return sampler
+
+
+def generator_options(state: State) -> dict[str, str]:
+    """Option → value of the generator that a state dict belongs to; empty if it is none of ours."""
+    families = dict.fromkeys(family for family, _ in GENERATOR_REGISTRY.values())
+    return next((found for family in families if (found := family.recognize(state)) is not None), {})
+
+
+def describe_state(state: State) -> dict[str, str]:
+    """Flag → value of the network that a state dict belongs to, to explain a mismatch; empty for an unknown one."""
+    others = (kind.recognize(state) for kind in (PixelDiscriminator, PatchSampler, PatchDiscriminator))
+    found = generator_options(state) or next((each for each in others if each is not None), {})
+    return {name if " " in name else f"--{name}": value for name, value in found.items()}

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.networks.generator import State, width_of
+
 _NORM_EPSILON = 1e-7
 
 
@@ -49,6 +51,14 @@ class PatchSampler(nn.Module):
                 vectors = vectors / (vectors.norm(dim=2, keepdim=True) + _NORM_EPSILON)
             embeddings.append(vectors)
         return embeddings
+
+    @classmethod
+    def recognize(cls, state: State) -> dict[str, str] | None:
+        """Number and width of the heads that ``state`` belongs to; None if it is another network's."""
+        if "mlp_0.0.weight" not in state:
+            return None
+        heads = {key.split(".")[0] for key in state}
+        return {"projected layers": str(len(heads)), "head width": width_of(state, "mlp_0.0.weight")}
 
 
 def _vectors(feature: Tensor, index: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.networks.blur import BlurDownsample
+from models.networks.generator import State, width_of
 from models.networks.layers import Conv2d, laid_out
 from models.networks.norm import convolution_has_bias, make_norm
 from models.networks.tapped import TappedSequential
@@ -26,6 +27,7 @@ class PatchDiscriminator(TappedSequential):
     def __init__(
         self, input_nc: int, ndf: int = 64, layers: int = 3, *, norm: str = "instance", antialias: bool = True
     ) -> None:
+        super().__init__()
         if layers < 1:
             raise ValueError(f"layers must be at least 1, not {layers}")
         bias = convolution_has_bias(norm)
@@ -45,7 +47,7 @@ class PatchDiscriminator(TappedSequential):
                 modules.append(BlurDownsample(width))
             width_in = width
         modules.append(Conv2d(width_in, 1, 4, padding=1))
-        super().__init__(modules, taps)
+        self.model, self.tap_positions = nn.Sequential(*modules), taps
         self.smallest = _SMALLEST_MAP * 2**layers
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,9 +71,21 @@ class PatchDiscriminator(TappedSequential):
         """Logits from features already taken at the tap ``after``: the rest of the same pass."""
         return self.run(features, after=after)[0]
 
+    @classmethod
+    def recognize(cls, state: State) -> dict[str, str] | None:
+        """Option → value of the network that ``state`` belongs to; None if it is of another kind."""
+        if "model.0.weight" not in state:
+            return None
+        convolutions = sum(tensor.ndim == 4 and not key.endswith(".filt") for key, tensor in state.items())
+        return {
+            "netD": f"PatchGAN of {convolutions - 2} strided layers",
+            "ndf": width_of(state, "model.0.weight"),
+            "no_antialias": str(not any(key.endswith(".filt") for key in state)).lower(),
+        }
+
 
 class PixelDiscriminator(nn.Module):
-    """1×1 convolutions: judges each pixel by its colour alone."""
+    """1×1 convolutions: judges each pixel by its color alone."""
 
     smallest = 2  # instance norm needs more than one pixel
 
@@ -90,3 +104,8 @@ class PixelDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, input_nc, H, W] in [-1, 1] → logits [N, 1, H, W]."""
         return self.net(laid_out(x))
+
+    @classmethod
+    def recognize(cls, state: State) -> dict[str, str] | None:
+        """Option → value of the network that ``state`` belongs to; None if it is of another kind."""
+        return {"netD": "pixel", "ndf": width_of(state, "net.0.weight")} if "net.0.weight" in state else None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from models.networks.blur import BlurDownsample, BlurUpsample
-from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d, laid_out
+from models.networks.generator import Generator, State, width_of, zero_
+from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d
 from models.networks.norm import convolution_has_bias, make_norm
 from models.networks.tapped import TappedSequential
-from util.padding import pad_to_multiple
 
 
 class ResidualBlock(nn.Module):
@@ -39,11 +40,8 @@ class ResidualBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-class ResnetGenerator(TappedSequential):
+class ResnetGenerator(TappedSequential, Generator):
     """7×7 convolution, two steps down, ``blocks`` residual blocks at a quarter, two steps up, 7×7, tanh.
-
-    Images of any size in [-1, 1] come back in the same size: they are reflect-padded to a multiple of
-    ``stride`` and cropped again.
 
     Taps: ``pad`` (the padded input), ``conv``, ``down1`` and ``down2`` (outputs of the two convolutions on
     the way down, before norm), ``block1`` … ``blockN``. In the antialiased network ``pad, down1, down2,
@@ -53,8 +51,6 @@ class ResnetGenerator(TappedSequential):
         residual: predict the rain layer, output = input + network(input); the last convolution then starts
             at zero, so that an untrained generator returns its input. Needs as many output as input channels.
     """
-
-    stride = 4
 
     def __init__(
         self,
@@ -68,9 +64,9 @@ class ResnetGenerator(TappedSequential):
         antialias_down: bool = True,
         antialias_up: bool = True,
         residual: bool = False,
+        **unused: Any,
     ) -> None:
-        if residual and input_nc != output_nc:
-            raise ValueError(f"a residual generator needs input_nc == output_nc, not {input_nc} and {output_nc}")
+        super().__init__(input_nc, output_nc, stride=4, residual=residual, fewest_pixels=2)  # reflection needs two
         bias = convolution_has_bias(norm)
         taps = {"pad": 0, "conv": 1}
         layers: list[nn.Module] = [ReflectionPad2d(3), Conv2d(input_nc, ngf, 7, bias=bias)]
@@ -84,37 +80,45 @@ class ResnetGenerator(TappedSequential):
         for width in (4 * ngf, 2 * ngf):
             layers += _up(width, norm, bias, antialias_up)
         layers += [ReflectionPad2d(3), Conv2d(ngf, output_nc, 7), nn.Tanh()]
-        super().__init__(layers, taps)
-        self.residual = residual
+        self.model = nn.Sequential(*layers)
+        self.tap_positions, self.tap_names = taps, tuple(taps)
 
     def start_at_identity(self) -> None:
-        """Zero the last convolution if the generator is residual; called after initialisation."""
+        """Zero the last convolution if the generator is residual; called after initialization."""
         if self.residual:
-            last = self.model[-2]
-            assert isinstance(last, nn.Conv2d) and last.bias is not None
-            with torch.no_grad():
-                last.weight.zero_()
-                last.bias.zero_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, input_nc, H, W] in [-1, 1] → [N, output_nc, H, W] in [-1, 1] ([-2, 2] if residual)."""
-        return self.forward_tapped(x, ())[0]
+            zero_(self.model[-2])
 
     def forward_tapped(self, x: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         """The output image and, from the same pass, the features at ``taps``."""
-        padded, crop = self._pad(x)
+        padded, crop = self.pad(x)
         output, features = self.run(padded, taps)
         return crop(padded + output if self.residual else output), features
 
     def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
         """Only the features at ``taps``; nothing behind the deepest of them is computed."""
-        return self.run(self._pad(x)[0], taps, stop=True)[1]
+        return self.run(self.pad(x)[0], taps, stop=True)[1]
 
-    def _pad(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Extend to a multiple of ``stride``, and to no less than two pixels at a quarter: reflection needs them."""
-        tiny = min(x.shape[2:]) <= self.stride
-        padded, crop = pad_to_multiple(x, 2 * self.stride if tiny else self.stride)
-        return laid_out(padded), crop
+    @classmethod
+    def recognize(cls, state: State) -> dict[str, str] | None:
+        """By its residual blocks and the first convolution."""
+        blocks = {int(match[1]) for key in state if (match := re.match(r"model\.(\d+)\.conv_block", key))}
+        first = state.get("model.1.weight")
+        if not blocks or first is None:
+            return None
+        blurs = {int(match[1]) for key in state if (match := re.match(r"model\.(\d+)\.filt", key))}
+        # Dropout moves the block's second convolution from position 5 to 6.
+        second = state.get(f"model.{min(blocks)}.conv_block.6.weight")
+        last = [tensor for key, tensor in state.items() if tensor.ndim == 4 and not key.endswith(".filt")][-1]
+        return {
+            "netG": f"resnet_{len(blocks)}blocks",
+            "ngf": width_of(state, "model.1.weight"),
+            "input_nc": str(first.shape[1]),
+            "output_nc": str(last.shape[0]),
+            "normG": "batch" if "model.2.weight" in state else "instance" if "model.1.bias" in state else "none",
+            "no_dropout": str(second is None or second.ndim != 4).lower(),
+            "no_antialias": str(not any(position < min(blocks) for position in blurs)).lower(),
+            "no_antialias_up": str(not any(position > max(blocks) for position in blurs)).lower(),
+        }
 
 
 def _relu(norm: str) -> nn.Module:

@@ -7,18 +7,17 @@ contrasty its input is, so it can leave a clean picture alone, and a tile comes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.generator import Generator, State, width_of, zero_
 from models.networks.histogram import Film, Modulation, modulated
-from models.networks.layers import Conv2d, laid_out
+from models.networks.layers import Conv2d
 from models.networks.norm import make_norm
-from util.errors import UserError
-from util.padding import pad_to_multiple
-from util.suggest import did_you_mean
 
 FOLD = 2
 """Pixels in a row that the first layer sees as channels."""
@@ -43,8 +42,8 @@ class PlainBlock(nn.Module):
         return x + modulated(self.body(x), film)
 
 
-class ResidualUnetGenerator(nn.Module):
-    """Images of any size in [-1, 1] come back in the same size; padded by reflection to a multiple of ``stride``.
+class ResidualUnetGenerator(Generator):
+    """Folded to half resolution, two steps down, ``blocks`` residual blocks at 1/8, two steps up, unfolded, tanh.
 
     Taps: ``stem`` (1/2, ngf channels), ``down1`` (1/4, 2 · ngf), ``down2`` (1/8, 4 · ngf) and ``block1`` …
     ``blockN`` (1/8).
@@ -56,8 +55,6 @@ class ResidualUnetGenerator(nn.Module):
             histogram says.
     """
 
-    stride = 8
-
     def __init__(
         self,
         input_nc: int,
@@ -68,10 +65,9 @@ class ResidualUnetGenerator(nn.Module):
         norm: str = "none",
         residual: bool = False,
         histogram: bool = False,
+        **unused: Any,
     ) -> None:
-        super().__init__()
-        if residual and input_nc != output_nc:
-            raise ValueError(f"a residual generator needs input_nc == output_nc, not {input_nc} and {output_nc}")
+        super().__init__(input_nc, output_nc, stride=8, residual=residual, fewest_pixels=2)  # instance norm needs two
         full = max(1, ngf // _FULL_WIDTH)
         self.stem = Conv2d(input_nc * FOLD**2, ngf, 3, padding=1)
         self.encode1, self.encode2 = PlainBlock(ngf, norm), PlainBlock(2 * ngf, norm)
@@ -85,37 +81,20 @@ class ResidualUnetGenerator(nn.Module):
         self.unfold = Conv2d(ngf, full * FOLD**2, 3, padding=1)
         self.last = Conv2d(full, output_nc, 3, padding=1)
         self.tap_names = ("stem", "down1", "down2", *(f"block{number}" for number in range(1, blocks + 1)))
-        self.residual = residual
         widths = (ngf, 2 * ngf, *[4 * ngf] * blocks, 2 * ngf, ngf, *([output_nc] if residual else []))
         self.modulation = Modulation(widths) if histogram else None
 
     def start_at_identity(self) -> None:
-        """Zero the last convolution if the generator is residual, and modulate nothing; called after initialisation."""
+        """Zero the last convolution if the generator is residual, and modulate nothing; called after initialization."""
         if self.modulation is not None:
             self.modulation.start_at_none()
         if self.residual:
-            assert self.last.bias is not None
-            with torch.no_grad():
-                self.last.weight.zero_()
-                self.last.bias.zero_()
-
-    def check_taps(self, taps: Sequence[str]) -> None:
-        """Raise :class:`UserError` for a tap that does not exist."""
-        for tap in taps:
-            if tap not in self.tap_names:
-                raise UserError(
-                    f"layer '{tap}' does not exist in this residual U-Net{did_you_mean(tap, self.tap_names)}; "
-                    f"choose from {', '.join(self.tap_names)}."
-                )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, input_nc, H, W] in [-1, 1] → [N, output_nc, H, W] in [-1, 1] ([-2, 2] if residual)."""
-        return self.forward_tapped(x, ())[0]
+            zero_(self.last)
 
     def forward_tapped(self, x: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         """The output image and, from the same pass, the features at ``taps``."""
         self.check_taps(taps)
-        padded, crop = self._pad(x)
+        padded, crop = self.pad(x)
         features: dict[str, Tensor] = {}
         films = self._films(padded)
         half, quarter, deepest = self._way_down(padded, features, films)
@@ -131,7 +110,7 @@ class ResidualUnetGenerator(nn.Module):
         """Only the features at ``taps``: the way down."""
         self.check_taps(taps)
         features: dict[str, Tensor] = {}
-        padded = self._pad(x)[0]
+        padded = self.pad(x)[0]
         self._way_down(padded, features, self._films(padded))
         return [features[tap] for tap in taps]
 
@@ -156,8 +135,15 @@ class ResidualUnetGenerator(nn.Module):
             deepest = features[name] = block(deepest, film)
         return half, quarter, deepest
 
-    def _pad(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Extend to a multiple of ``stride``, and to no less than two pixels at 1/8: instance norm needs them."""
-        tiny = min(x.shape[2:]) <= self.stride
-        padded, crop = pad_to_multiple(x, 2 * self.stride if tiny else self.stride)
-        return laid_out(padded), crop
+    @classmethod
+    def recognize(cls, state: State) -> dict[str, str] | None:
+        """By its first layer. Without batch norm it is taken to have none, as is this network's use."""
+        if not {"stem.weight", "last.weight", "decode1.body.0.weight"} <= state.keys():
+            return None
+        return {
+            "netG": "resunet_histogram" if "modulation.hidden.weight" in state else "resunet",
+            "ngf": width_of(state, "stem.weight"),
+            "input_nc": str(state["stem.weight"].shape[1] // FOLD**2),
+            "output_nc": width_of(state, "last.weight"),
+            "normG": "batch" if "encode1.body.1.weight" in state else "none",
+        }

@@ -20,10 +20,8 @@ class TappedSequential(nn.Module):
     in ``model``; plain integers as text (``"4"``) are accepted as CUT's ``--nce_layers`` has them.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], tap_positions: dict[str, int]) -> None:
-        super().__init__()
-        self.model = nn.Sequential(*layers)
-        self.tap_positions = dict(tap_positions)
+    model: nn.Sequential
+    tap_positions: dict[str, int]
 
     def tap_position(self, tap: str) -> int:
         """Position of a tap in ``model``.

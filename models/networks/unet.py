@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.networks.layers import Conv2d, ConvTranspose2d, laid_out
+from models.networks.generator import Generator, State, width_of, zero_
+from models.networks.layers import Conv2d, ConvTranspose2d
 from models.networks.norm import convolution_has_bias, make_norm
-from util.errors import UserError
-from util.padding import pad_to_multiple
-from util.suggest import did_you_mean
 
 
 class UnetLevel(nn.Module):
@@ -60,7 +60,7 @@ class _OutermostLevel(nn.Module):
         return tanh(up(relu(deeper(x, features))))
 
 
-class UnetGenerator(nn.Module):
+class UnetGenerator(Generator):
     """U-Net with ``levels`` halvings; images of any size in [-1, 1] come back in the same size.
 
     Sizes that are no multiple of 2^levels are reflect-padded and cropped again.
@@ -81,53 +81,50 @@ class UnetGenerator(nn.Module):
         norm: str = "instance",
         dropout: bool = False,
         residual: bool = False,
+        **unused: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(input_nc, output_nc, stride=2**levels, residual=residual)
         if levels < 5:
             raise ValueError(f"levels must be at least 5, not {levels}")
-        if residual and input_nc != output_nc:
-            raise ValueError(f"a residual generator needs input_nc == output_nc, not {input_nc} and {output_nc}")
         level = UnetLevel(8 * ngf, 8 * ngf, None, norm=norm)
         for _ in range(levels - 5):
             level = UnetLevel(8 * ngf, 8 * ngf, level, norm=norm, dropout=dropout)
         for width in (4 * ngf, 2 * ngf, ngf):
             level = UnetLevel(width, 2 * width, level, norm=norm)
         self.model = _OutermostLevel(input_nc, output_nc, ngf, level, bias=convolution_has_bias(norm))
-        self.stride = 2**levels
         self.tap_names = tuple(f"down{level}" for level in range(1, levels + 1))
-        self.residual = residual
 
     def start_at_identity(self) -> None:
-        """Zero the last convolution if the generator is residual; called after initialisation."""
+        """Zero the last convolution if the generator is residual; called after initialization."""
         if self.residual:
-            last = self.model.model[-2]
-            assert isinstance(last, nn.ConvTranspose2d) and last.bias is not None
-            with torch.no_grad():
-                last.weight.zero_()
-                last.bias.zero_()
-
-    def check_taps(self, taps: Sequence[str]) -> None:
-        """Raise :class:`UserError` for a tap that does not exist."""
-        for tap in taps:
-            if tap not in self.tap_names:
-                raise UserError(
-                    f"layer '{tap}' does not exist in this U-Net{did_you_mean(tap, self.tap_names)}; "
-                    f"choose from {', '.join(self.tap_names)}."
-                )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, input_nc, H, W] in [-1, 1] → [N, output_nc, H, W] in [-1, 1] ([-2, 2] if residual)."""
-        return self.forward_tapped(x, ())[0]
+            zero_(self.model.model[-2])
 
     def forward_tapped(self, x: Tensor, taps: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
         """The output image and, from the same pass, the features at ``taps``."""
         self.check_taps(taps)
-        padded, crop = pad_to_multiple(x, self.stride)
+        padded, crop = self.pad(x)
         features: list[Tensor] = []
-        output = self.model(laid_out(padded), features)
+        output = self.model(padded, features)
         output = crop(padded + output if self.residual else output)
         return output, [features[self.tap_names.index(tap)] for tap in taps]
 
     def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
         """Only the features at ``taps`` (the whole network runs: its way down is part of every level)."""
         return self.forward_tapped(x, taps)[1]
+
+    @classmethod
+    def recognize(cls, state: State) -> dict[str, str] | None:
+        """By the outermost level; each level inside another adds the number of a layer in front of a ``model``."""
+        first, last = state.get("model.model.0.weight"), state.get("model.model.3.weight")
+        if first is None or last is None:
+            return None
+        levels = 1 + max(len(re.findall(r"\.\d+(?=\.model\.)", key)) for key in state)
+        normed = state.get("model.model.1.model.2.weight")
+        has_bias = "model.model.0.bias" in state
+        return {
+            "netG": f"unet_{2**levels}",
+            "ngf": width_of(state, "model.model.0.weight"),
+            "input_nc": str(first.shape[1]),
+            "output_nc": str(last.shape[1]),
+            "normG": "batch" if normed is not None and normed.ndim == 1 else "instance" if has_bias else "none",
+        }
