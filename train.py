@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from data.creation import create_validation_dataset
 from options import Options, parse_train, save_options
 from options.assembly import (
-    audience_of,
     check_several,
     flags_of_run,
     frequencies,
     resume,
     run_path,
+    trackers_of,
     training_parts,
 )
 from util.engine.device import choose_device
@@ -32,7 +32,7 @@ from util.engine.validation import DEFAULT_EVERY, Validation, Validator
 from util.errors import entry_point
 from util.logs import set_up_logging
 from util.ranks import Ranks
-from util.trackers.audience import nobody
+from util.trackers.tracker import Trackers
 
 logger = logging.getLogger("train")
 
@@ -67,19 +67,19 @@ def train(opt: Options, run: RunFolder, team: Team, deadline: Deadline | None) -
         logger.info("%s is finished; a larger --n_epochs or --n_epochs_decay trains longer", run.path)
         return None
     state.stepper.expect((state.schedule.total_epochs + 1 - state.position.epoch) * len(loader))
-    audience = nobody()
+    trackers = Trackers()
     if team.leads:
         run.create(fresh=not opt.continue_train)
         if validation and validation.anew:
             run.put_metrics_aside()
         save_options(opt, run.options_file)
-        audience = audience_of(opt, run, state, model, resumed=resumed)
+        trackers = trackers_of(opt, run, state, model, resumed=resumed)
     try:
         training = Training(
             state,
             loader,
             run if team.leads else NoFolder(),
-            audience,
+            trackers,
             frequencies(opt),
             validation,
             deadline=deadline,
@@ -88,7 +88,7 @@ def train(opt: Options, run: RunFolder, team: Team, deadline: Deadline | None) -
         )
         stopped = training.run()
     finally:
-        audience.everyone.close()
+        trackers.close()
     if stopped:
         logger.info("stopped and saved; go on with: python train.py %s --continue_train", flags_of_run(opt))
         return stopped

@@ -33,7 +33,9 @@ from util.errors import UserError
 from util.pages.labels import headings
 from util.pages.run_facts import RunFacts
 from util.ranks import Ranks
-from util.trackers.audience import Audience, VisdomServer, gather_audience
+from util.trackers.create import create_trackers
+from util.trackers.tracker import Trackers
+from util.trackers.visdom import VisdomServer
 
 
 def check_several(opt: Options, ranks: Ranks) -> None:
@@ -120,21 +122,23 @@ def resume(opt: Options, run: RunFolder, state: TrainingState, team: Team) -> bo
     return resumed
 
 
-def audience_of(opt: Options, run: RunFolder, state: TrainingState, model: Model, *, resumed: bool) -> Audience:
-    """Who hears of the training.
+def trackers_of(opt: Options, run: RunFolder, state: TrainingState, model: Model, *, resumed: bool) -> Trackers:
+    """The trackers of the training.
 
     Raises:
-        UserError: a file cannot be written, or a further tracker cannot start.
+        UserError: a file cannot be written, or an optional tracker cannot start.
     """
-    return gather_audience(
+    options = option_facts(opt)
+    return create_trackers(
         run.path,
         state.position.total_images if resumed else None,
         title=opt.name,
         words={**headings(opt.direction), **model.headings},
         web_page=not opt.no_html,
         visdom=_visdom_server(opt),
-        facts=RunFacts(opt.command, option_facts(opt), describe_environment(state.stepper.device), opt.val_protocol),
-        further=opt.trackers,
+        facts=RunFacts(opt.command, options, describe_environment(state.stepper.device), opt.val_protocol),
+        config={option.name: getattr(opt, option.name) for option in options},
+        optional=opt.trackers,
     )
 
 

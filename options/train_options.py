@@ -10,7 +10,7 @@ from data import CACHES, DEFAULT_VAL_PHASE
 from models.losses import GAN_MODES
 from options.base_options import Groups
 from options.test_options import PROTOCOLS
-from options.types import decay_rate, duration, further_trackers, label, port_number
+from options.types import decay_rate, duration, label, port_number, tracker_names
 from util.engine.compiling import COMPILE_MODES
 from util.engine.graphs import GRAPH_MODES
 from util.engine.nonfinite import ON_NAN, STOP
@@ -88,7 +88,7 @@ DISPLAY_OPTIONS: tuple[Option, ...] = (
     Option("display_env", None, "Visdom environment; the run's name if not given"),
     Option("update_html_freq", 1000, "images between two updates of the training page", minimum=1),
     Option("no_html", False, "no training page"),
-    Option("trackers", (), "further listeners, with commas: tensorboard, wandb", further_trackers),
+    Option("trackers", (), "further trackers, separated by commas: tensorboard, wandb", tracker_names),
 )
 
 TRAIN_GROUPS: Groups = (

@@ -6,7 +6,7 @@ import argparse
 import re
 
 from util.suggest import did_you_mean
-from util.trackers.audience import FURTHER_TRACKERS
+from util.trackers.tracker import OPTIONAL_TRACKERS
 
 ALL_WORDS = frozenset({"inf", "all", "none"})
 HIGHEST_PORT = 65535
@@ -42,14 +42,14 @@ def name_list(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def further_trackers(text: str) -> tuple[str, ...]:
-    """Names of :data:`util.trackers.audience.FURTHER_TRACKERS`, separated by commas."""
+def tracker_names(text: str) -> tuple[str, ...]:
+    """Names of :data:`util.trackers.tracker.OPTIONAL_TRACKERS`, separated by commas."""
     names = name_list(text.lower())
     for name in names:
-        if name not in FURTHER_TRACKERS:
-            known = " and ".join(FURTHER_TRACKERS)
-            hint = did_you_mean(name, FURTHER_TRACKERS)
-            raise argparse.ArgumentTypeError(f"'{name}' is no such listener{hint}; there are {known}")
+        if name not in OPTIONAL_TRACKERS:
+            known = " and ".join(OPTIONAL_TRACKERS)
+            hint = did_you_mean(name, OPTIONAL_TRACKERS)
+            raise argparse.ArgumentTypeError(f"'{name}' is no such tracker{hint}; there are {known}")
     return names
 
 

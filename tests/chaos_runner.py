@@ -25,7 +25,7 @@ import train as train_program
 from util.engine.checkpoint import fits_checksum, load_file
 from util.engine.run_folder import RunFolder
 from util.engine.training import Training
-from util.trackers.csv_table import read_table
+from util.trackers.csv_files import read_table
 
 OPERATIONS = ("fsync", "replace", "link", "unlink")
 SECONDS_LIMIT = 120.0  # for one life

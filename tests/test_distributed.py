@@ -24,7 +24,7 @@ from util.engine import distributed
 from util.engine.run_folder import STATE_FILE, NoFolder
 from util.engine.stepper import Stepper
 from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, UserError
-from util.trackers.csv_table import read_table
+from util.trackers.csv_files import read_table
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -52,7 +52,7 @@ def full(*_: Any, **__: Any) -> Any:
 
 
 def test_a_full_disk_costs_the_page_but_not_the_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_step(monkeypatch, 2, lambda: monkeypatch.setattr("util.trackers.web_page.save_png", full))
+    at_step(monkeypatch, 2, lambda: monkeypatch.setattr("util.trackers.page.save_png", full))
     code, lines = run("--update_html_freq", "1", epochs=1)
     assert code == 0 and run.images_saved == 4
     assert sum("WebPage is switched off" in line for line in lines) >= 1
@@ -60,10 +60,10 @@ def test_a_full_disk_costs_the_page_but_not_the_training(run: Run, monkeypatch: 
 
 
 def test_a_full_disk_at_the_tables_costs_them_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_step(monkeypatch, 2, lambda: monkeypatch.setattr("util.trackers.loss_files.LossFiles._write_log", full))
+    at_step(monkeypatch, 2, lambda: monkeypatch.setattr("util.trackers.csv_files.CsvFiles._write_log", full))
     code, lines = run("--no_html", epochs=1)
     assert code == 0 and run.images_saved == 4
-    assert sum("LossFiles is switched off" in line for line in lines) == 1
+    assert sum("CsvFiles is switched off" in line for line in lines) == 1
 
 
 def test_a_full_disk_at_a_save_ends_with_the_state_before(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

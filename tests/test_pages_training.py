@@ -21,9 +21,9 @@ from options.facts import option_facts
 from util.environment import describe_environment, git_commit
 from util.errors import UserError
 from util.pages.run_facts import OptionFact, RunFacts
-from util.trackers.loss_files import LossFiles
+from util.trackers.csv_files import CsvFiles
+from util.trackers.page import WebPage
 from util.trackers.tracker import Progress
-from util.trackers.web_page import WebPage
 
 
 class Page(HTMLParser):
@@ -156,7 +156,7 @@ def test_hostile_names_stay_text_and_inside_the_folder(tmp_path: Path) -> None:
 
 
 def test_curves_of_a_resumed_run_go_on_from_the_files(tmp_path: Path) -> None:
-    files = LossFiles(tmp_path, None)
+    files = CsvFiles(tmp_path, None)
     files.scalars(progress_at(50), {"G": 8.0})
     files.metrics(progress_at(50), {"psnr": 20.0})
     files.close()

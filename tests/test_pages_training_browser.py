@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from util.pages.run_facts import OptionFact, RunFacts
-from util.trackers.loss_files import LossFiles
+from util.trackers.csv_files import CsvFiles
+from util.trackers.page import WebPage
 from util.trackers.tracker import Progress
-from util.trackers.web_page import WebPage
 
 pytestmark = pytest.mark.browser
 
@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_brings_its_new_options_to_the_open_page(
 ) -> None:
     page = visit()
     run.close()
-    LossFiles(tmp_path, 200).close()
+    CsvFiles(tmp_path, 200).close()
     options = (OptionFact("lr", "0.3", "0.2", "training"),)
     report(WebPage(tmp_path, "run", 200, facts=RunFacts("go on", options)), range(400, 401))
     with page.expect_navigation():

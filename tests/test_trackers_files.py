@@ -1,4 +1,4 @@
-"""Losses as files and the group of trackers."""
+"""Losses as files, read in any spreadsheet's dialect, and several trackers as one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from tests.disk_operations import operations
 from util.errors import UserError
+from util.trackers.csv_files import CsvFiles, read_losses
 from util.trackers.history import RunHistory, Thinned
-from util.trackers.loss_files import LossFiles, read_losses
-from util.trackers.tracker import Progress, TrackerGroup
+from util.trackers.tracker import Progress, Trackers
 
 PER_EPOCH = 100
 
@@ -37,14 +37,14 @@ def progress_at(total: int, **changes: float) -> Progress:
 
 
 def write(folder: Path, totals: list[int], resumed_at: int | None, **losses: float) -> None:
-    files = LossFiles(folder, resumed_at)
+    files = CsvFiles(folder, resumed_at)
     for total in totals:
         files.scalars(progress_at(total), losses or {"G": total / 10})
     files.close()
 
 
 def validate(folder: Path, totals: list[int], resumed_at: int | None, **metrics: float) -> None:
-    files = LossFiles(folder, resumed_at)
+    files = CsvFiles(folder, resumed_at)
     for total in totals:
         files.metrics(progress_at(total), metrics or {"psnr": total / 10})
     files.close()
@@ -90,7 +90,7 @@ def test_csv_has_the_fixed_columns_then_each_loss(tmp_path: Path) -> None:
 
 
 def test_every_row_is_on_disk_before_the_file_is_closed(tmp_path: Path) -> None:
-    files = LossFiles(tmp_path, None)
+    files = CsvFiles(tmp_path, None)
     files.scalars(progress_at(7), {"G": 1.0})
     assert [row["total_images"] for row in read_losses(tmp_path / "losses.csv")] == [7]
     assert "G: 1" in (tmp_path / "loss_log.txt").read_text(encoding="utf-8")
@@ -112,8 +112,58 @@ def test_resume_survives_a_row_cut_off_by_a_crash(tmp_path: Path) -> None:
     assert [row[2] for row in rows_of(tmp_path)] == ["total_images", "50", "100", "150"]
 
 
+DIALECTS = {
+    "byte order mark": lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"),
+    "semicolons and decimal commas": lambda text: text.replace(",", ";").replace(".", ",").encode(),
+    "tabs": lambda text: text.replace(",", "\t").encode(),
+    "UTF-16 and tabs": lambda text: text.replace(",", "\t").encode("utf-16"),
+    "UTF-16 without mark": lambda text: text.encode("utf-16-le"),
+    "quotes": lambda text: "".join(
+        ",".join(f'"{cell}"' for cell in line.split(",")) + "\n" for line in text.splitlines()
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_resume_keeps_tables_that_a_spreadsheet_saved_again(tmp_path: Path, dialect: str) -> None:
+    write(tmp_path, [50, 100, 150], None, G=0.25)
+    validate(tmp_path, [100, 150], 150)
+    as_written = {}
+    for name in ("losses.csv", "metrics.csv"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        as_written[name] = [line.split(",") for line in text.splitlines()]
+        (tmp_path / name).write_bytes(DIALECTS[dialect](text))
+    CsvFiles(tmp_path, 150).close()
+    assert rows_of(tmp_path) == as_written["losses.csv"] and len(as_written["losses.csv"]) == 4
+    assert rows_of(tmp_path, "metrics.csv") == as_written["metrics.csv"]
+    assert not list(tmp_path.glob("*.unreadable*"))
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04\n\x00\x01\n\x02", b"epoch,total\n1,1\n", b"Zeit|Wert\n1|2\n"])
+def test_losses_that_cannot_be_read_are_kept_beside_with_a_warning(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "losses.csv").write_bytes(content)
+    (tmp_path / "losses.unreadable.csv").write_bytes(b"kept before")
+    write(tmp_path, [150], 100)
+    assert (tmp_path / "losses.unreadable-2.csv").read_bytes() == content
+    assert (tmp_path / "losses.unreadable.csv").read_bytes() == b"kept before"
+    assert [row[2] for row in rows_of(tmp_path)] == ["total_images", "150"]
+    assert "cannot be read, so the file is kept as losses.unreadable-2.csv" in caplog.text
+
+
+def test_a_row_in_the_middle_that_cannot_be_read_is_not_lost(tmp_path: Path) -> None:
+    write(tmp_path, [50, 100], None)
+    lines = (tmp_path / "losses.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    lines.insert(2, "1,75,75,#REF!,7.5\n")
+    (tmp_path / "losses.csv").write_text("".join(lines), encoding="utf-8")
+    write(tmp_path, [150], 100)
+    assert "#REF!" in (tmp_path / "losses.unreadable.csv").read_text(encoding="utf-8")
+    assert [row[2] for row in rows_of(tmp_path)] == ["total_images", "50", "100", "150"]
+
+
 def test_a_loss_that_appears_later_gets_its_column(tmp_path: Path) -> None:
-    files = LossFiles(tmp_path, None)
+    files = CsvFiles(tmp_path, None)
     files.scalars(progress_at(10), {"G": 1.0})
     files.scalars(progress_at(20), {"G": 2.0, "inter": 3.0})
     files.scalars(progress_at(30), {"inter": 4.0})
@@ -145,7 +195,7 @@ def test_a_folder_in_the_place_of_a_file_is_named_and_nothing_is_left(
 ) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=rf"{name}: cannot be written"):
-        LossFiles(tmp_path, resumed_at)
+        CsvFiles(tmp_path, resumed_at)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -154,7 +204,7 @@ def test_losses_that_cannot_be_put_aside_stay(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     (tmp_path / "losses.previous.csv").mkdir()
     with pytest.raises(UserError, match=r"losses\.previous\.csv: cannot be written"):
-        LossFiles(tmp_path, None)
+        CsvFiles(tmp_path, None)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
@@ -168,10 +218,10 @@ def test_losses_keep_float32_precision_and_not_a_number(tmp_path: Path) -> None:
 
 def test_a_failing_tracker_is_reported_once_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     good, bad = Recorder(), Recorder(fails=True)
-    group = TrackerGroup([bad, good])
+    group = Trackers(bad, good)
     with caplog.at_level(logging.INFO):
         group.scalars(progress_at(1), {})
-        group.images(progress_at(1), {})
+        group.images(progress_at(1), {}, live=False, keep=True)
         group.metrics(progress_at(1), {})
         group.scalars(progress_at(2), {})
         group.close()
@@ -182,13 +232,23 @@ def test_a_failing_tracker_is_reported_once_and_the_others_go_on(caplog: pytest.
     assert "Recorder" in message and "disk full" in message and "\n" not in message
 
 
+def test_pictures_go_to_the_live_trackers_to_the_others_or_to_both() -> None:
+    live, page = Recorder(), Recorder()
+    trackers = Trackers(page, live=[live])
+    trackers.images(progress_at(1), {}, live=True, keep=False)
+    trackers.images(progress_at(2), {}, live=False, keep=True)
+    assert (live.calls, page.calls) == (["images"], ["images"])
+    trackers.images(progress_at(3), {}, live=True, keep=True)
+    assert (live.calls, page.calls) == (["images"] * 2, ["images"] * 2)
+
+
 def test_interrupting_the_training_is_not_swallowed() -> None:
     class Interrupted(Recorder):
         def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        TrackerGroup([Interrupted()]).scalars(progress_at(1), {})
+        Trackers(Interrupted()).scalars(progress_at(1), {})
 
 
 @pytest.mark.parametrize("reports", [1, 7, 8, 9, 16, 45, 64])
@@ -275,4 +335,4 @@ def test_a_disk_without_room_for_the_tables_is_one_sentence(tmp_path: Path, fata
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with operations(fail), pytest.raises(UserError, match="cannot be written"):
-        LossFiles(tmp_path, resumed_at=None).close()
+        CsvFiles(tmp_path, resumed_at=None).close()

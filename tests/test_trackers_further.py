@@ -9,16 +9,19 @@ import struct
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from options import parse_train
+from options.assembly import trackers_of
 from util.errors import UserError
-from util.trackers.tensorboard_tracker import TensorBoardTracker
+from util.trackers.tensorboard import TensorBoardTracker
 from util.trackers.tracker import Progress, Tracker
-from util.trackers.wandb_tracker import WandbTracker
+from util.trackers.wandb import WandbTracker
 
 LEARNING_RATE = 2e-4
 WAIT_SECONDS = 30.0
@@ -103,17 +106,30 @@ def test_wandb_records_offline_without_an_account_and_goes_on_under_the_same_id(
     pytest.importorskip("wandb")
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
-    with caplog.at_level(logging.INFO, "util.trackers.wandb_tracker"):
-        report(WandbTracker(tmp_path, "run", None, {"lr": "0.1"}), [50, 100])
+    with caplog.at_level(logging.INFO, "util.trackers.wandb"):
+        report(WandbTracker(tmp_path, "run", None, {"lr": 0.1, "netD": "basic", "hed": None}), [50, 100])
     assert any("wandb sync" in record.getMessage() for record in caplog.records)
     began = (tmp_path / "wandb" / "run_id.txt").read_text(encoding="utf-8").strip()
     rows = recorded(tmp_path)
     assert [(row["_step"], row["loss/G"]) for row in rows] == [(50, 5.0), (100, 10.0)]
     assert rows[-1]["validation/psnr"] == 21.5
     assert rows[-1]["pictures/fake_B/width"] == 6
-    report(WandbTracker(tmp_path, "run", 100, {"lr": "0.1"}), [150])
+    report(WandbTracker(tmp_path, "run", 100, {"lr": 0.1, "netD": "basic", "hed": None}), [150])
     assert recorded(tmp_path)[-1]["_step"] == 150
     assert (tmp_path / "wandb" / "run_id.txt").read_text(encoding="utf-8").strip() == began
+
+
+def test_wandb_gets_numbers_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    run = SimpleNamespace(dir=str(tmp_path / "wandb" / "run"), finish=lambda: None)
+    wandb = SimpleNamespace(Image=None, Settings=dict, init=lambda **settings: given.update(settings) or run)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    opt = parse_train(["--dataroot", str(tmp_path), "--trackers", "wandb", "--no_html", "--display_id", "0"])
+    model, state = SimpleNamespace(headings={}), SimpleNamespace(stepper=SimpleNamespace(device=torch.device("cpu")))
+    trackers_of(opt, SimpleNamespace(path=tmp_path), state, model, resumed=False).close()  # type: ignore[arg-type]
+    config = given["config"]
+    assert config["lr"] == opt.lr and type(config["lr"]) is float
+    assert config["batch_size"] == 1 and config["no_html"] is True and config["model"] == "cclgan"
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
@@ -126,12 +142,12 @@ def test_a_missing_package_is_one_sentence_that_says_how_to_install_it(
         TensorBoardTracker(tmp_path, None) if name == "tensorboard" else WandbTracker(tmp_path, "run", None, {})
 
 
-def test_further_listeners_are_named_with_commas(tmp_path: Path) -> None:
+def test_further_trackers_are_named_with_commas(tmp_path: Path) -> None:
     assert parse_train(["--dataroot", str(tmp_path)]).trackers == ()
     opt = parse_train(["--dataroot", str(tmp_path), "--trackers", "TensorBoard, wandb"])
     assert opt.trackers == ("tensorboard", "wandb")
 
 
-def test_a_misspelled_listener_is_corrected(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--trackers: 'tensorbord' is no such listener.*tensorboard"):
+def test_a_misspelled_tracker_is_corrected(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--trackers: 'tensorbord' is no such tracker.*tensorboard"):
         parse_train(["--dataroot", str(tmp_path), "--trackers", "tensorbord"])

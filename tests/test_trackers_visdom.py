@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from util.trackers.loss_files import LossFiles
+from util.trackers.csv_files import CsvFiles
 from util.trackers.tracker import Progress
-from util.trackers.visdom_client import VisdomServer, announce, connect
-from util.trackers.visdom_tracker import VisdomTracker, image_grid
+from util.trackers.visdom import VisdomServer, VisdomTracker, announce, connect, image_grid
 
 HOST = "http://127.0.0.1"
 START_SECONDS = 60.0
@@ -173,7 +172,7 @@ def mute_server() -> Iterator[int]:
 def test_a_server_that_accepts_and_never_answers_holds_up_nothing(
     mute_server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("util.trackers.visdom_tracker.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("util.trackers.visdom.CLOSE_SECONDS", 0.2)
     tracker = VisdomTracker(VisdomServer(HOST, mute_server, "run", 4))
     slowest = 0.0
     for total in range(1, 200):
@@ -189,13 +188,13 @@ def test_a_server_that_accepts_and_never_answers_holds_up_nothing(
 
 
 def test_the_client_gives_up_on_a_server_that_never_answers(mute_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("util.trackers.visdom_client.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("util.trackers.visdom.ANSWER_SECONDS", 0.05)
     with pytest.raises(ConnectionError):
         connect(VisdomServer(HOST, mute_server, "run", 4)).get_env_list()
 
 
 def test_a_resumed_run_replays_its_past(tmp_path: Path) -> None:
-    files = LossFiles(tmp_path, None)
+    files = CsvFiles(tmp_path, None)
     files.scalars(progress_at(50), {"G": 5.0})
     files.metrics(progress_at(50), {"psnr": 25.0})
     files.close()

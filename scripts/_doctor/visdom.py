@@ -13,7 +13,7 @@ START = "python scripts/visdom_server.py"
 
 def check_server(address: str, port: int) -> Iterator[Finding]:
     """A server is not needed: everything it shows is in files as well."""
-    from util.trackers.visdom_client import VisdomServer, answers, connect
+    from util.trackers.visdom import VisdomServer, answers, connect
 
     server = VisdomServer(address, port, env="main", ncols=0)
     where = f"{server.host}:{port}"

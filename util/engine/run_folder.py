@@ -15,7 +15,7 @@ from util.engine.records import best_tag
 from util.engine.state import TrainingState
 from util.errors import UserError
 from util.files import cannot_write, remove_temporaries, sync_file, write_text_atomically
-from util.trackers.loss_files import CSV_NAME, LOG_NAME, METRICS_NAME, PREVIOUS_METRICS_NAME
+from util.trackers.csv_files import CSV_NAME, LOG_NAME, METRICS_NAME, PREVIOUS_METRICS_NAME
 
 logger = logging.getLogger(__name__)
 

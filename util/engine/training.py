@@ -22,9 +22,8 @@ from util.engine.validation import Validation
 from util.files import CannotWrite
 from util.images import to_uint8
 from util.ranks import SHARE
-from util.trackers.audience import Audience
 from util.trackers.console import EpochBar
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Progress, Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +36,9 @@ Stop = Callable[[], bool]
 
 
 class Training:
-    """Runs epochs from a position to the schedule's end, reports to the audience and saves.
+    """Runs epochs from a position to the schedule's end, reports to the trackers and saves.
 
-    Where several processes train, all of them run this in step; only the leader's folder and audience keep anything,
+    Where several processes train, all of them run this in step; only the leader's folder and trackers keep anything,
     and only the leader validates.
     """
 
@@ -48,7 +47,7 @@ class Training:
         state: TrainingState,
         loader: Loader,
         run_folder: Keeper,
-        audience: Audience,
+        trackers: Trackers,
         every: Frequencies,
         validation: Validation | None = None,
         *,
@@ -59,7 +58,7 @@ class Training:
         """``deadline`` is when to be over, ``on_nan`` one of ``util.engine.nonfinite.ON_NAN``."""
         self._team = team or Team()
         self.state, self.loader, self.run_folder = state, loader, run_folder
-        self.audience, self.every, self.validation = audience, every, validation
+        self.trackers, self.every, self.validation = trackers, every, validation
         self._seconds_per_image: float | None = None
         # Stays on the device, so that no step waits for it.
         self._watched = torch.tensor(state.position.watched_loss, device=state.stepper.device)
@@ -159,11 +158,10 @@ class Training:
             self._losses.settle()
             values = {name: loss.item() for name, loss in result.losses.items()}
             bar.show(values)
-            self.audience.everyone.scalars(progress, values)
+            self.trackers.scalars(progress, values)
         if result.visuals:
             pictures = {label: np.asarray(to_uint8(image[0])) for label, image in result.visuals.items()}
-            for group in (self.audience.live,) * live + (self.audience.page,) * page:
-                group.images(progress, pictures)
+            self.trackers.images(progress, pictures, live=live, keep=page)
         if crossed(before, after, self.every.save_latest_freq):
             self._save(f"iter_{after}" if self.every.save_by_iter else LATEST)
 
@@ -235,7 +233,7 @@ class Training:
         values = self.validation.measure(stop)
         if values is None:
             return False
-        self.audience.everyone.metrics(self._progress_after(epoch), values)
+        self.trackers.metrics(self._progress_after(epoch), values)
         self.run_folder.save_state(self.state)
         self.run_folder.save_best(self.state)
         return True

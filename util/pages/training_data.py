@@ -42,7 +42,7 @@ def render_training_data(
 ) -> str:
     """Return the script.
 
-    ``status`` is data for the page's head (see :class:`util.trackers.web_page.WebPage`), ``moments`` what
+    ``status`` is data for the page's head (see :class:`util.trackers.page.WebPage`), ``moments`` what
     :meth:`util.pages.training_manifest.Moment.to_json` returned, oldest first; ``lines`` says how
     metrics are written, ``words`` are headings of the labels.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from util.pages.training_data import Curves
-from util.trackers.loss_files import CSV_NAME, FIXED_COLUMNS, METRICS_COLUMNS, METRICS_NAME, read_losses, read_metrics
+from util.trackers.csv_files import CSV_NAME, FIXED_COLUMNS, METRICS_COLUMNS, METRICS_NAME, read_losses, read_metrics
 from util.trackers.tracker import Progress, epoch_position
 
 LEARNING_RATE = "learning_rate"

@@ -1,16 +1,24 @@
-"""What every tracker offers, and the group that keeps a failing tracker from stopping the training."""
+"""What a tracker is, and the trackers of a run, of which a failing one does not stop the training."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from util.files import cannot_write
+
 logger = logging.getLogger(__name__)
+
+TENSORBOARD, WANDB = "tensorboard", "wandb"
+OPTIONAL_TRACKERS = (TENSORBOARD, WANDB)
+"""What ``--trackers`` may name."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +70,17 @@ class Tracker(Protocol):
         """Finish writing; nothing is reported afterwards."""
 
 
-class TrackerGroup:
-    """Passes every report on to several trackers.
+class Trackers:
+    """The trackers of a run, as one; of none, in a process whose main process reports.
 
-    A tracker that raises is reported in one log line and switched off; the others and the training go on.
+    All get losses and metrics. ``live`` ones get pictures at every ``--display_freq``, the others at every
+    ``--update_html_freq``. A tracker that raises is reported in one log line and switched off; the others and the
+    training continue.
     """
 
-    def __init__(self, trackers: Iterable[Tracker]) -> None:
-        self._trackers = list(trackers)
+    def __init__(self, *trackers: Tracker, live: Iterable[Tracker] = ()) -> None:
+        self._live = list(live)
+        self._trackers = [*trackers, *self._live]
 
     def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
         """See :meth:`Tracker.scalars`."""
@@ -79,9 +90,14 @@ class TrackerGroup:
         """See :meth:`Tracker.metrics`."""
         self._each(lambda tracker: tracker.metrics(progress, values))
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
-        """See :meth:`Tracker.images`."""
-        self._each(lambda tracker: tracker.images(progress, images))
+    def images(self, progress: Progress, images: Mapping[str, np.ndarray], *, live: bool, keep: bool) -> None:
+        """See :meth:`Tracker.images`; for the ``live`` trackers, for those that ``keep`` pictures, or for both."""
+
+        def call(tracker: Tracker) -> None:
+            if live if tracker in self._live else keep:
+                tracker.images(progress, images)
+
+        self._each(call)
 
     def close(self) -> None:
         """Close all trackers that are still in use; a second call does nothing."""
@@ -96,7 +112,23 @@ class TrackerGroup:
                 self._trackers.remove(tracker)
                 name = type(tracker).__name__
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
-                logger.warning("%s is switched off after an error (%s); training goes on.", name, reason)
+                logger.warning("%s is switched off after an error (%s); training continues.", name, reason)
                 logger.debug("The error of %s in full:", name, exc_info=True)
                 with contextlib.suppress(Exception):
                     tracker.close()
+
+
+def put_aside(path: Path, previous: Path) -> None:
+    """Rename ``path``, if it exists, to ``previous``, in place of an older one: an earlier run's files are kept.
+
+    Raises:
+        UserError: it cannot be renamed, or the older one not be removed.
+    """
+    if not path.exists():
+        return
+    try:
+        if previous.is_dir():
+            shutil.rmtree(previous)
+        path.replace(previous)
+    except OSError as error:
+        raise cannot_write(previous, error) from error

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from util.errors import UserError
-from util.trackers.put_aside import put_aside
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Progress, put_aside
 
 FOLDER = "tensorboard"
 PREVIOUS_FOLDER = "tensorboard.previous"

@@ -20,8 +20,7 @@ from util.pages.training_data import DATA_NAME, FINISHED, RUNNING, STOPPED, rend
 from util.pages.training_manifest import Moment, Picture, load_moments, metric_lines, save_moments
 from util.pages.training_page import PAGE_NAME, render_training_page
 from util.trackers.history import RunHistory
-from util.trackers.put_aside import put_aside
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Progress, put_aside
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +28,14 @@ class WandbTracker:
     """Tracker that records a run in ``folder/wandb``; steps are images trained on.
 
     The package's own variables decide: ``WANDB_MODE=online`` sends while training (log in before), ``WANDB_PROJECT``
-    names the project. A resumed run (``resumed_at`` is not None) goes on under its id. ``config`` are the options.
+    names the project. A resumed run (``resumed_at`` is not None) continues under its id. ``config`` has the options'
+    values, numbers as numbers.
 
     Raises:
         UserError: the package wandb is missing, or will not start.
     """
 
-    def __init__(self, folder: Path, title: str, resumed_at: int | None, config: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, title: str, resumed_at: int | None, config: Mapping[str, Any]) -> None:
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
@@ -55,7 +57,7 @@ class WandbTracker:
             )
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"--trackers wandb: does not start ({reason}); mend that or leave it out.") from error
+            raise UserError(f"--trackers wandb: does not start ({reason}); fix that or leave it out.") from error
         if mode == OFFLINE:
             logger.info("W&B records offline; send it with: wandb sync %s", Path(self._run.dir).parent)
 
