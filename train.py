@@ -23,15 +23,14 @@ from options.assembly import (
     training_parts,
 )
 from util.engine.device import choose_device
-from util.engine.distributed import Team, team_of
-from util.engine.interrupt import SECONDS_PER_HOUR, Deadline
-from util.engine.run_folder import NoFolder, RunFolder
+from util.engine.distributed import Distributed, Ranks, init_distributed
+from util.engine.loop import Training
+from util.engine.run_folder import NullCheckpointer, RunFolder
 from util.engine.state import TrainingState
-from util.engine.training import Training
+from util.engine.stop import SECONDS_PER_HOUR, Deadline
 from util.engine.validation import DEFAULT_EVERY, Validation, Validator
 from util.errors import entry_point
 from util.logs import set_up_logging
-from util.ranks import Ranks
 from util.trackers.tracker import Trackers
 
 logger = logging.getLogger("train")
@@ -40,22 +39,22 @@ logger = logging.getLogger("train")
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Train as the command line says; returns the exit code, None for success."""
-    ranks = Ranks.of_environment()
-    set_up_logging(only_errors=not ranks.leads)
-    with ranks.named_in_errors():
+    ranks = Ranks.from_environment()
+    set_up_logging(only_errors=not ranks.is_main)
+    with ranks.name_in_errors():
         opt = parse_train(argv)
         check_several(opt, ranks)
         deadline = Deadline(opt.time_limit * SECONDS_PER_HOUR) if opt.time_limit else None
-        set_up_logging(verbose=opt.verbose, only_errors=not ranks.leads)
+        set_up_logging(verbose=opt.verbose, only_errors=not ranks.is_main)
         device = choose_device(opt.gpu_ids, ranks)
-        with team_of(ranks, device) as team, RunFolder(run_path(opt), keep=opt.keep) as run:
+        with init_distributed(ranks, device) as team, RunFolder(run_path(opt), keep=opt.keep) as run:
             return train(opt, run, team, deadline)
 
 
-def train(opt: Options, run: RunFolder, team: Team, deadline: Deadline | None) -> int | None:
+def train(opt: Options, run: RunFolder, team: Distributed, deadline: Deadline | None) -> int | None:
     """Train in ``run``, with the other processes of ``team``; see :func:`main`."""
     loader, model, state = training_parts(opt, team)
-    pairs = create_validation_dataset(opt) if team.leads else None
+    pairs = create_validation_dataset(opt) if team.is_main else None
     resumed = resume(opt, run, state, team)
     validation = None
     if pairs is not None:
@@ -63,12 +62,12 @@ def train(opt: Options, run: RunFolder, team: Team, deadline: Deadline | None) -
         validation = Validation(state, validator, every=opt.val_freq or DEFAULT_EVERY)
     elif state.records.best:
         logger.warning("%s goes on without validation, so its best checkpoints stay what they are", run.path)
-    if team.of_leader(is_finished(state, validation)):
+    if team.broadcast_object(is_finished(state, validation)):
         logger.info("%s is finished; a larger --n_epochs or --n_epochs_decay trains longer", run.path)
         return None
     state.stepper.expect((state.schedule.total_epochs + 1 - state.position.epoch) * len(loader))
     trackers = Trackers()
-    if team.leads:
+    if team.is_main:
         run.create(fresh=not opt.continue_train)
         if validation and validation.anew:
             run.put_metrics_aside()
@@ -78,7 +77,7 @@ def train(opt: Options, run: RunFolder, team: Team, deadline: Deadline | None) -
         training = Training(
             state,
             loader,
-            run if team.leads else NoFolder(),
+            run if team.is_main else NullCheckpointer(),
             trackers,
             frequencies(opt),
             validation,

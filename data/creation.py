@@ -20,8 +20,8 @@ from data.loader import DatasetSettings, TrainingLoader
 from data.reading import MODES
 from data.test_dataset import TestDataset
 from data.transforms import TrainingTransform, WholeImageTransform
+from util.engine.distributed import Ranks
 from util.errors import UserError
-from util.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def create_training_loader(
         max_dataset_size=_limit(opt.max_dataset_size),
         skip_bad=opt.skip_bad,
         batch_size=opt.batch_size,
-        cache_room=_cache_room(opt, ranks.count_on_machine),
+        cache_room=_cache_room(opt, ranks.local_world_size),
     )
     return TrainingLoader(
         dataset_class(settings, **own),

@@ -17,9 +17,9 @@ from data.files import Unit, find_test_units
 from data.sampler import EpochBatches, SampleKey
 from data.transforms import TrainingTransform
 from data.workers import WorkerSignals
+from util.engine.distributed import SHARE, Ranks
 from util.errors import UserError
 from util.option import Option
-from util.ranks import SHARE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class TrainingLoader:
 
         Yields:
             ``{"A": float32 [N, C, H, W] in [-1, 1], "A_paths": list[str], …}`` as the dataset defines it; with the
-            :class:`util.ranks.Share` of this process, where there are others.
+            :class:`util.engine.distributed.Share` of this process, where there are others.
 
         Raises:
             UserError: while iterating, for an image that cannot be read or used.
@@ -225,7 +225,7 @@ class TrainingLoader:
                 if note not in self._logged:
                     self._logged.add(note)
                     logger.warning("%s", note)
-            if not self._batches.ranks.alone:
+            if self._batches.ranks.world_size > 1:
                 batch[SHARE] = self._batches.share(number)
             yield batch
 

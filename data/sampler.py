@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from util.ranks import Ranks, Share
+from util.engine.distributed import Ranks, Share
 
 _PARTNERS = 2**32 - 1  # where a sample's path has its position, and no epoch has so many
 

@@ -16,23 +16,22 @@ from options.checks import decided_by_host
 from options.facts import option_facts
 from options.namespace import Options
 from options.room import check_room
-from util.engine.allocation import keep_freed_memory
-from util.engine.compiling import AUTO
-from util.engine.distributed import Team
-from util.engine.faults import explained_building
-from util.engine.frequencies import Frequencies
-from util.engine.graphs import choose_graphs, obstacle
+from util.engine.compile import AUTO
+from util.engine.cuda_graphs import choose_graphs, obstacle
+from util.engine.device import keep_freed_memory
+from util.engine.distributed import Distributed, Ranks
+from util.engine.loop import Frequencies
 from util.engine.nonfinite import SKIP
+from util.engine.oom import explain_oom_building
 from util.engine.precision import set_precision
 from util.engine.run_folder import RunFolder
 from util.engine.schedule import Schedule
 from util.engine.state import Position, TrainingState
-from util.engine.stepper import Stepper, StepSettings
+from util.engine.step import Stepper, StepSettings
 from util.environment import describe_environment
 from util.errors import UserError
 from util.pages.labels import headings
 from util.pages.run_facts import RunFacts
-from util.ranks import Ranks
 from util.trackers.create import create_trackers
 from util.trackers.tracker import Trackers
 from util.trackers.visdom import VisdomServer
@@ -43,7 +42,7 @@ def check_several(opt: Options, ranks: Ranks) -> None:
 
     Every process finds that out by itself, before it looks for the others.
     """
-    if ranks.alone:
+    if ranks.world_size == 1:
         return
     ranks.check_batch_size(opt.batch_size)
     if opt.compile == AUTO:
@@ -57,7 +56,7 @@ def check_several(opt: Options, ranks: Ranks) -> None:
         )
 
 
-def training_parts(opt: Options, team: Team) -> tuple[TrainingLoader, Model, TrainingState]:
+def training_parts(opt: Options, team: Distributed) -> tuple[TrainingLoader, Model, TrainingState]:
     """Batches, the model and its training at its beginning; in all processes of ``team`` at the same time.
 
     Raises:
@@ -66,18 +65,18 @@ def training_parts(opt: Options, team: Team) -> tuple[TrainingLoader, Model, Tra
     if team.device.type == "cpu":
         keep_freed_memory()
     loader = create_training_loader(opt, team.device.type, team.ranks)
-    check_room(opt, team.device, loader.images_per_epoch, processes=team.ranks.count)
+    check_room(opt, team.device, loader.images_per_epoch, processes=team.ranks.world_size)
     torch.manual_seed(opt.seed)
-    with explained_building(team.device):
+    with explain_oom_building(team.device):
         with team.one_first():  # which may have to fetch pretrained weights
             model = create_model(opt, training=True)
-        return loader, model, untrained(opt, model, team)
+        return loader, model, build_training_state(opt, model, team)
 
 
-def untrained(opt: Options, model: Model, team: Team) -> TrainingState:
+def build_training_state(opt: Options, model: Model, team: Distributed) -> TrainingState:
     """The training of ``model`` at its beginning; see :func:`training_parts`."""
     device = team.device
-    precision = set_precision(team.of_leader(set_precision(opt.precision, device)), device)
+    precision = set_precision(team.broadcast_object(set_precision(opt.precision, device)), device)
     chosen = {field.name: getattr(opt, field.name) for field in dataclasses.fields(StepSettings)}
     against_graphs = obstacle(
         device,
@@ -85,7 +84,7 @@ def untrained(opt: Options, model: Model, team: Team) -> TrainingState:
         accumulate=opt.accumulate,
         skip_non_finite=opt.on_nan == SKIP,
         host_decides=decided_by_host(vars(opt)),
-        processes=team.ranks.count,
+        processes=team.ranks.world_size,
     )
     chosen["cuda_graphs"] = choose_graphs(opt.cuda_graphs, against_graphs)
     stepper = Stepper(
@@ -103,7 +102,7 @@ def untrained(opt: Options, model: Model, team: Team) -> TrainingState:
     return TrainingState(stepper, schedule, Position(epoch=opt.epoch_count))
 
 
-def resume(opt: Options, run: RunFolder, state: TrainingState, team: Team) -> bool:
+def resume(opt: Options, run: RunFolder, state: TrainingState, team: Distributed) -> bool:
     """Bring the leader's ``state`` to where the run stands, if it goes on, and then all others' to the leader's.
 
     Returns whether there was a training state; the leader's word.
@@ -112,12 +111,12 @@ def resume(opt: Options, run: RunFolder, state: TrainingState, team: Team) -> bo
         UserError: another process trains the run, or its files are missing, damaged or of other options.
     """
     resumed = False
-    if opt.continue_train and team.leads:
+    if opt.continue_train and team.is_main:
         run.claim()
         resumed = run.resume(state, opt.epoch, describe_state)
-    if not team.alone:
-        resumed, content = team.of_leader((resumed, state.state_dict() if team.leads else {}))
-        if not team.leads:
+    if team.world_size > 1:
+        resumed, content = team.broadcast_object((resumed, state.state_dict() if team.is_main else {}))
+        if not team.is_main:
             state.load_state_dict(content, run.state_file, describe_state)
     return resumed
 

@@ -1,7 +1,7 @@
 """Whether what is asked for can fit into the memory at all, told before anything is allocated.
 
 What is computed is the least that is needed, so that nothing is refused that might work; what is above it and still too
-much is told when memory runs out (``util.engine.faults``).
+much is told when memory runs out (``util.engine.oom``).
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from models.losses import GAN_MODES
 from options.base_options import Groups
 from options.test_options import PROTOCOLS
 from options.types import decay_rate, duration, label, port_number, tracker_names
-from util.engine.compiling import COMPILE_MODES
-from util.engine.graphs import GRAPH_MODES
+from util.engine.compile import COMPILE_MODES
+from util.engine.cuda_graphs import GRAPH_MODES
 from util.engine.nonfinite import ON_NAN, STOP
 from util.engine.schedule import LR_POLICIES
 from util.engine.validation import DEFAULT_EVERY

@@ -23,8 +23,8 @@ import torch
 
 import train as train_program
 from util.engine.checkpoint import fits_checksum, load_file
+from util.engine.loop import Training
 from util.engine.run_folder import RunFolder
-from util.engine.training import Training
 from util.trackers.csv_files import read_table
 
 OPERATIONS = ("fsync", "replace", "link", "unlink")

@@ -39,7 +39,7 @@ from tests.hostile_world import Main, World
 from tests.test_compare import two_runs
 from util.command_line import CommandLine
 from util.engine.checkpoint import save_nets
-from util.engine.interrupt import Interrupt
+from util.engine.stop import Interrupt
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.option import Option
 

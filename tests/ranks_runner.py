@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import train as train_program
-from util.engine import stepper as stepper_module
+from util.engine import step as stepper_module
 
 SECONDS_LIMIT = 60.0  # for a training; more is a hang
 

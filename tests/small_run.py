@@ -11,7 +11,7 @@ import torch
 
 import train as train_program
 from tests.conftest import small_model_flags
-from util.engine.stepper import Stepper
+from util.engine.step import Stepper
 
 SHORT = ("--n_epochs_decay", "0", "--print_freq", "1", "--save_latest_freq", "1000", "--save_epoch_freq", "1000")
 

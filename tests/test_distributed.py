@@ -21,8 +21,8 @@ from options import assembly, parse_train
 from tests.conftest import small_model_flags, write_rain_dataset
 from tests.ranks_runner import Ranks, difference, in_float64, tensors, training
 from util.engine import distributed
-from util.engine.run_folder import STATE_FILE, NoFolder
-from util.engine.stepper import Stepper
+from util.engine.run_folder import STATE_FILE, NullCheckpointer
+from util.engine.step import Stepper
 from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, UserError
 from util.trackers.csv_files import read_table
 
@@ -106,7 +106,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, data: Path, model: st
 
     def and_keep_the_seconds_state(rank: int) -> None:
         in_float64(rank)
-        NoFolder.save = lambda self, tag, state: torch.save(state.state_dict(), tmp_path / STATE_FILE)  # type: ignore
+        NullCheckpointer.save = lambda self, tag, state: torch.save(state.state_dict(), tmp_path / STATE_FILE)  # type: ignore
 
     for count in (1, 2):
         ranks = train(
@@ -151,7 +151,7 @@ def test_pieces_a_skipped_step_and_averages_are_the_same_in_all_processes(tmp_pa
 
     def prepare(rank: int) -> None:
         at_step(0, 1, lambda batch: batch["A"].fill_(float("nan")))(rank)
-        NoFolder.save = lambda self, tag, state: torch.save(state.state_dict(), tmp_path / STATE_FILE)  # type: ignore
+        NullCheckpointer.save = lambda self, tag, state: torch.save(state.state_dict(), tmp_path / STATE_FILE)  # type: ignore
 
     ranks = train(tmp_path / "run", flags(data, tmp_path, "run", "cut", *more), 2, prepare=prepare)
     assert "--on_nan skip" in ranks.outputs[0] and ranks.outputs[1] == ""

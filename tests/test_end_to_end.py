@@ -16,8 +16,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 import test as test_program
 import train as train_program
 from tests.conftest import TEST_SIZES, small_model_flags
-from util.engine import training
-from util.engine.interrupt import Interrupt
+from util.engine import loop as training
+from util.engine.stop import Interrupt
 from util.errors import EXIT_INTERRUPTED
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "simgan_model.py"

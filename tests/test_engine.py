@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from util.engine.device import choose_device
-from util.engine.frequencies import crossed
+from util.engine.loop import crossed
 from util.engine.precision import set_precision
 from util.engine.state import Position
-from util.engine.stepper import Stepper
+from util.engine.step import Stepper
 from util.errors import UserError
 
 

@@ -13,10 +13,10 @@ import test as test_program
 import train as train_program
 from tests.conftest import small_model_flags
 from tests.test_engine import BATCH, TwoPhases
-from util.engine import training
+from util.engine import loop as training
 from util.engine.ema import AveragedNets
-from util.engine.interrupt import Interrupt
-from util.engine.stepper import Stepper, StepSettings
+from util.engine.step import Stepper, StepSettings
+from util.engine.stop import Interrupt
 from util.errors import EXIT_INTERRUPTED
 
 
@@ -64,11 +64,11 @@ def make_stepper() -> Stepper:
 def test_the_model_is_tested_with_averages_and_trained_with_weights() -> None:
     stepper = make_stepper()
     trained = stepper.model.nets["b"]
-    with stepper.as_tested():
+    with stepper.ema_scope():
         assert stepper.model.nets["b"] is trained  # nothing is averaged yet
     for number in range(3):
         stepper.step(BATCH, number)
-    with pytest.raises(ZeroDivisionError), stepper.as_tested():
+    with pytest.raises(ZeroDivisionError), stepper.ema_scope():
         assert stepper.model.infer(torch.ones(1, 1)).item() != trained(torch.ones(1, 1)).item()
         raise ZeroDivisionError
     assert stepper.model.nets["b"] is trained

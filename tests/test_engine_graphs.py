@@ -14,7 +14,7 @@ from torch import Tensor
 
 from options import parse_train
 from options.checks import decided_by_host
-from util.engine.graphs import WARM_UP_STEPS, Recorder, StaticBatch, choose_graphs, obstacle
+from util.engine.cuda_graphs import WARM_UP_STEPS, Recorder, StaticBatch, choose_graphs, obstacle
 from util.errors import UserError
 
 GPU = torch.device("cuda", 0)

@@ -14,7 +14,7 @@ from models import create_model
 from options import parse_train
 from tests.conftest import SMALL_CCLGAN, SMALL_NETWORKS
 from util.engine.pieces import networks_behind, split_batch
-from util.engine.stepper import Stepper, StepSettings
+from util.engine.step import Stepper, StepSettings
 from util.errors import UserError
 
 CPU = torch.device("cpu")

@@ -16,8 +16,8 @@ import torch
 
 from models.networks import blur, layers, patchgan, resnet
 from tests.test_engine_steps import LEARNING_RATE, batches, gradients, make_stepper, relative
-from util.engine import compiling
-from util.engine.stepper import Stepper
+from util.engine import compile as compiling
+from util.engine.step import Stepper
 
 STEPS = 50
 LOSSES, SMALLEST_LOSS = 1e-4, 1e-2  # relative; the rounding of a loss near 0 is that of the terms it is made of

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from tests.small_run import Run
 from tests.test_engine import BATCH, TwoPhases
-from util.engine.nonfinite import MOST_IN_A_ROW, LossWatch, NotFinite, Step, check_weights, veto
-from util.engine.stepper import Stepper
+from util.engine.nonfinite import MOST_IN_A_ROW, LossWatch, NotFinite, Step, check_weights, found_inf
+from util.engine.step import Stepper
 from util.errors import EXIT_USER_ERROR
 
 
@@ -100,7 +100,7 @@ def test_a_vetoed_update_changes_no_weight_moment_or_count(value: float) -> None
     ("loss", "gradient", "expected"), [(1.0, 1.0, 0.0), (float("nan"), 1.0, 1.0), (1.0, float("inf"), 1.0)]
 )
 def test_a_veto_looks_at_loss_and_gradients(loss: float, gradient: float, expected: float) -> None:
-    assert veto(torch.tensor(loss), [torch.ones(3), torch.tensor([0.0, gradient]), None]).item() == expected
+    assert found_inf(torch.tensor(loss), [torch.ones(3), torch.tensor([0.0, gradient]), None]).item() == expected
 
 
 def test_skips_in_a_row_are_counted_anew_after_a_good_step() -> None:

@@ -9,20 +9,20 @@ from data.sampler import EpochBatches
 from options import parse_train
 from options.assembly import check_several
 from util.engine.device import choose_device
+from util.engine.distributed import Ranks, Share
 from util.errors import UserError
-from util.ranks import Ranks, Share
 
 OF_TORCHRUN = {"RANK": "11", "WORLD_SIZE": "16", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "8", "MASTER_ADDR": "node0",
                "MASTER_PORT": "29500", "TORCHELASTIC_RESTART_COUNT": "2"}  # fmt: skip
 
 
 def test_the_environment_of_torchrun_is_understood() -> None:
-    assert Ranks.of_environment(OF_TORCHRUN) == Ranks(11, 16, 3, 8, restarts=2)
+    assert Ranks.from_environment(OF_TORCHRUN) == Ranks(11, 16, 3, 8, restarts=2)
 
 
 @pytest.mark.parametrize("variables", [{}, {"WORLD_SIZE": "8"}, {"RANK": "3"}, {**OF_TORCHRUN, "WORLD_SIZE": "1"}])
 def test_without_other_processes_it_is_an_ordinary_training(variables: dict[str, str]) -> None:
-    assert Ranks.of_environment(variables).alone
+    assert Ranks.from_environment(variables).world_size == 1
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_without_other_processes_it_is_an_ordinary_training(variables: dict[str,
 def test_an_environment_that_makes_no_sense_is_told(changes: dict[str, str | None], words: str) -> None:
     variables = {name: value for name, value in {**OF_TORCHRUN, **changes}.items() if value is not None}
     with pytest.raises(UserError, match=words):
-        Ranks.of_environment(variables)
+        Ranks.from_environment(variables)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

@@ -244,7 +244,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(
 def test_an_image_that_vanishes_costs_no_training(
     tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from util.engine.stepper import Stepper
+    from util.engine.step import Stepper
 
     step = Stepper.step
 

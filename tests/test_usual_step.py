@@ -11,7 +11,7 @@ from models.cclgan_model import CCLGANModel
 from models.losses import rain_exchange
 from scripts._benchmark.usual import UsualStep
 from tests.test_engine_steps import LEARNING_RATE, batches, make_stepper
-from util.engine.stepper import Stepper
+from util.engine.step import Stepper
 from util.errors import UserError
 
 EVERYWHERE = ("--num_patches", "1000", "--inter_patches", "1000", "--netF_nc", "8", "--inter_nc", "8")

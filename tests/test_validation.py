@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from util.engine.records import BEST_FILE, HIGHER_IS_BETTER, Records, Yardstick, choice_of
 from util.engine.schedule import Schedule
 from util.engine.state import Position, TrainingState
-from util.engine.stepper import Stepper
+from util.engine.step import Stepper
 from util.engine.validation import Validation, Validator
 from util.errors import UserError
 from util.evaluation import Scores

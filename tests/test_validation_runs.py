@@ -18,10 +18,10 @@ from data.creation import create_validation_dataset
 from options import parse_train
 from tests.conftest import small_model_flags
 from tests.test_end_to_end import Workplace
-from util.engine import training
-from util.engine.interrupt import Interrupt
+from util.engine import loop as training
 from util.engine.records import BEST_FILE, HIGHER_IS_BETTER, best_tag
 from util.engine.run_folder import RunFolder
+from util.engine.stop import Interrupt
 from util.engine.validation import Validator
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 

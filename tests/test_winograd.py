@@ -23,9 +23,9 @@ from models.networks.winograd import (
     input_places,
 )
 from tests.test_engine_steps import batches, gradients, make_stepper, relative, weights
-from util.engine import compiling
-from util.engine.compiling import find_obstacle
-from util.engine.stepper import Stepper
+from util.engine import compile as compiling
+from util.engine.compile import find_obstacle
+from util.engine.step import Stepper
 
 CPU = torch.device("cpu")
 WIDE = 128
@@ -223,7 +223,7 @@ def test_testing_and_validation_use_the_layers_as_they_are(narrow_layers_too: li
     assert isinstance(first, Conv2d)
     x = image(1, first.in_channels, 8, 8, dtype=torch.float32)
     assert used(first(x))
-    with stepper.as_tested():
+    with stepper.ema_scope():
         assert not used(first(x))
     assert used(first(x))
 

@@ -23,13 +23,12 @@ from data.creation import create_training_loader
 from models import Model, create_model
 from models.cclgan_model import CCLGANModel
 from options import Options, parse_train
-from options.assembly import untrained
+from options.assembly import build_training_state
 from scripts._benchmark.guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
 from scripts._benchmark.usual import UsualStep
 from scripts._step_costs import BytesMoved, attach_encoder, without_encoder
-from util.engine.allocation import keep_freed_memory
-from util.engine.device import choose_device
-from util.engine.distributed import Team
+from util.engine.device import choose_device, keep_freed_memory
+from util.engine.distributed import Distributed
 from util.engine.precision import autocast, set_precision
 from util.errors import entry_point
 
@@ -81,7 +80,7 @@ class Training:
         torch.manual_seed(opt.seed)
         self._model = build(opt)
         self._batch = random_batch((opt.batch_size, opt.input_nc, opt.crop_size, opt.crop_size))
-        self._stepper = untrained(opt, self._model, Team(device=self._device)).stepper
+        self._stepper = build_training_state(opt, self._model, Distributed(device=self._device)).stepper
         self._ceiling = Ceiling(self._stepper.precision, self._device)
         self._steps = 0
 

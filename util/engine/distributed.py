@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -21,22 +23,122 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from util.errors import UserError
-from util.ranks import Ranks
 
 logger = logging.getLogger(__name__)
+
+SHARE = "share"
+"""Key of a batch's :class:`Share`, where several processes train."""
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others: more than any save takes, and the end for one whose partner is gone without
 a word, such as a machine without power."""
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 _OF_THE_NETWORK = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")  # in RuntimeErrors of torch
+_NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 
 
 class LostProcess(UserError):
     """Another process of this training is gone; what this one has cannot be finished."""
 
 
-class Team:
+@dataclass(frozen=True)
+class Share:
+    """How much of a batch is here: ``images`` of the ``of`` that all processes have.
+
+    With 0 images there is one that only stands in: it is computed, as no process may be left out, and counts nothing.
+    ``fewest`` is how many the process with the fewest has, a stand-in counted as one.
+    """
+
+    images: int
+    of: int
+    fewest: int
+
+    @property
+    def weight(self) -> float:
+        """Of what is computed here, in a mean over the whole batch."""
+        return self.images / self.of
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A process's number among the ``world_size`` that train together, and the same on its own machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    restarts: int = 0
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Ranks:
+        """As torchrun says it in ``RANK``, ``WORLD_SIZE`` and so on; alone where it does not.
+
+        Raises:
+            UserError: what it says is incomplete or makes no sense.
+        """
+        if not {"RANK", "WORLD_SIZE"} <= variables.keys() or variables["WORLD_SIZE"] == "1":
+            return cls()
+        missing = [name for name in _NEEDED if name not in variables]
+        if missing:
+            raise UserError(
+                f"WORLD_SIZE is {variables['WORLD_SIZE']}, but {', '.join(missing)} is not set; start several "
+                "processes with torchrun, or one without WORLD_SIZE and RANK."
+            )
+        numbers = [variables[name] for name in _NEEDED[:4]]
+        if not all(number.isdecimal() for number in numbers):
+            raise UserError(
+                f"{', '.join(_NEEDED[:4])} are {', '.join(numbers)}, which are not all numbers; start with torchrun."
+            )
+        rank, world_size, local_rank, local_world_size = map(int, numbers)
+        if not (rank < world_size and local_rank < local_world_size <= world_size):
+            raise UserError(
+                f"RANK {rank} of WORLD_SIZE {world_size} makes no sense; start several processes with torchrun."
+            )
+        restarts = variables.get(_RESTARTS, "0")
+        return cls(rank, world_size, local_rank, local_world_size, int(restarts) if restarts.isdecimal() else 0)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that speaks, saves and validates."""
+        return self.rank == 0
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise :class:`UserError` unless every process gets equally many of a whole batch's images."""
+        if batch_size % self.world_size:
+            larger = -(-batch_size // self.world_size) * self.world_size
+            raise UserError(
+                f"--batch_size {batch_size} is what all {self.world_size} processes compute together, and cannot be "
+                f"shared out evenly; use a multiple of {self.world_size}, such as {larger}."
+            )
+
+    def part(self, images: int) -> range:
+        """Which of a batch's images are this process's: neighbours, one more or less than another has, or none."""
+        return range(images * self.rank // self.world_size, images * (self.rank + 1) // self.world_size)
+
+    def share(self, images: int) -> Share:
+        """The same in numbers."""
+        return Share(len(self.part(images)), images, max(1, images // self.world_size))
+
+    @contextlib.contextmanager
+    def name_in_errors(self) -> Iterator[None]:
+        """In this context the errors of all but the leader say whose they are."""
+        try:
+            yield
+        except UserError as error:
+            if self.is_main:
+                raise
+            raise UserError(f"rank {self.rank}: {error}") from error
+
+
+def share_of(batch: Mapping[str, Any], count: int) -> Share:
+    """The share that a batch [N, …] of one of ``count`` processes has; without a word, all have as much as this one."""
+    images = len(batch["A"])
+    share: Share = batch.get(SHARE) or Share(images, images * count, images)
+    return share
+
+
+class Distributed:
     """The processes of a training. One that trains alone is a team too, for which nothing here does anything.
 
     Every method but :meth:`wrap`'s results must be called by all processes, in the same order.
@@ -49,14 +151,14 @@ class Team:
         """Whether this process has told the others that it cannot go on."""
 
     @property
-    def alone(self) -> bool:
-        """Whether there is no other process."""
-        return self.ranks.alone
+    def world_size(self) -> int:
+        """How many processes train together."""
+        return self.ranks.world_size
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that speaks, saves and validates."""
-        return self.ranks.leads
+        return self.ranks.is_main
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """``module`` such that a backward pass through it leaves the mean of all processes' gradients.
@@ -64,7 +166,7 @@ class Team:
         Its weights become the leader's. Every parameter must take part: :meth:`check_all_took_part`. Buffers stay each
         process's own: here these are blur filters, which are constant, and batch norm's statistics.
         """
-        if self.alone:
+        if self.world_size == 1:
             return module
         with warnings.catch_warnings():  # newer versions have another name for the flag, which older ones do not know
             warnings.simplefilter("ignore", FutureWarning)
@@ -76,7 +178,7 @@ class Team:
         Raises:
             UserError: parameters of the phase ``name`` have none.
         """
-        if self.alone:
+        if self.world_size == 1:
             return
         idle = sum(parameter.grad is None for parameter in parameters)
         if idle:
@@ -87,11 +189,11 @@ class Team:
 
     def without_exchange(self, wrapped: nn.Module) -> contextlib.AbstractContextManager[Any]:
         """In this context passes through what :meth:`wrap` gave only add to this process's own gradients."""
-        return contextlib.nullcontext() if self.alone else wrapped.no_sync()  # type: ignore[operator]
+        return contextlib.nullcontext() if self.world_size == 1 else wrapped.no_sync()  # type: ignore[operator]
 
     def sum(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scalars, summed over the processes name by name; all of them have the same names."""
-        if self.alone:
+        if self.world_size == 1:
             return dict(terms)
         values = torch.stack([term.detach().double() for term in terms.values()])
         dist.all_reduce(values)
@@ -103,20 +205,20 @@ class Team:
         Raises:
             LostProcess: one of them is gone.
         """
-        if self.alone:
+        if self.world_size == 1:
             return numbers
         values = torch.tensor(numbers, dtype=torch.int64)
-        with told_of_lost_processes():
+        with explain_lost_processes():
             dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return tuple(values.tolist())
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Go on when all are here."""
         self.largest(0)
 
     def gather(self, images: Tensor) -> tuple[Tensor, slice]:
         """All processes' images [N, C, H, W] by rank, and which of them are this one's; their numbers may differ."""
-        sizes = torch.zeros(self.ranks.count, dtype=torch.int64)
+        sizes = torch.zeros(self.ranks.world_size, dtype=torch.int64)
         sizes[self.ranks.rank] = len(images)
         dist.all_reduce(sizes)
         counts = sizes.tolist()
@@ -129,36 +231,36 @@ class Team:
         everybody = [part.view(images.dtype)[:count] for part, count in zip(parts, counts, strict=True)]
         return torch.cat(everybody), slice(start, start + len(images))
 
-    def of_leader(self, content: Any) -> Any:
+    def broadcast_object(self, content: Any) -> Any:
         """The leader's ``content``, tensors and plain values, on this process's device."""
-        if self.alone:
+        if self.world_size == 1:
             return content
         file = io.BytesIO()
-        if self.leads:
+        if self.is_main:
             torch.save(content, file)
         size = torch.tensor([file.tell()], dtype=torch.int64)
         dist.broadcast(size, src=0)
         data = torch.empty(int(size), dtype=torch.uint8)
-        if self.leads:
+        if self.is_main:
             data = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
         dist.broadcast(data, src=0)
-        if self.leads:
+        if self.is_main:
             return content
         return torch.load(io.BytesIO(data.numpy().tobytes()), map_location=self.device, weights_only=True)
 
     @contextlib.contextmanager
     def one_first(self) -> Iterator[None]:
         """One process of each machine goes through this context before the others, such as for a download."""
-        is_first = self.ranks.rank_on_machine == 0
+        is_first = self.ranks.local_rank == 0
         if not is_first:
-            self.meet()
+            self.barrier()
         yield
         if is_first:
-            self.meet()
+            self.barrier()
 
 
 @contextlib.contextmanager
-def team_of(ranks: Ranks, device: torch.device) -> Iterator[Team]:
+def init_distributed(ranks: Ranks, device: torch.device) -> Iterator[Distributed]:
     """The team of this process, from finding the others to parting from them.
 
     Processes that end as they agreed to, be it because of an error that one has told, end together: torchrun stops
@@ -168,8 +270,8 @@ def team_of(ranks: Ranks, device: torch.device) -> Iterator[Team]:
         UserError: the others cannot be found.
         LostProcess: one of them is gone.
     """
-    team = Team(ranks, device)
-    if team.alone:
+    team = Distributed(ranks, device)
+    if team.world_size == 1:
         yield team
         return
     if not dist.is_available():
@@ -179,9 +281,9 @@ def team_of(ranks: Ranks, device: torch.device) -> Iterator[Team]:
     try:
         dist.init_process_group(_BACKENDS[device.type], timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the {ranks.count} processes do not find each other ({_reason(error)}).") from error
+        raise UserError(f"the {ranks.world_size} processes do not find each other ({_reason(error)}).") from error
     try:
-        with told_of_lost_processes():
+        with explain_lost_processes():
             yield team
     except LostProcess:
         raise
@@ -193,15 +295,15 @@ def team_of(ranks: Ranks, device: torch.device) -> Iterator[Team]:
         _part(team)
 
 
-def _part(team: Team) -> None:
+def _part(team: Distributed) -> None:
     """Meet a last time; whoever has died since then is nobody's trouble any more."""
     with contextlib.suppress(LostProcess):
-        team.meet()
+        team.barrier()
         dist.destroy_process_group()
 
 
 @contextlib.contextmanager
-def told_of_lost_processes() -> Iterator[None]:
+def explain_lost_processes() -> Iterator[None]:
     """In this context an error of the network between processes is one sentence.
 
     Raises:

@@ -106,7 +106,7 @@ class LossWatch:
             )
 
 
-def veto(loss: Tensor, gradients: Iterable[Tensor | None]) -> Tensor:
+def found_inf(loss: Tensor, gradients: Iterable[Tensor | None]) -> Tensor:
     """1 where the loss or a gradient is not finite, else 0: what a fused optimizer takes as ``found_inf``.
 
     It stays on the device; the optimizer then leaves weights and moments alone without anybody waiting.

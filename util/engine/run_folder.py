@@ -29,7 +29,7 @@ _TABLES = (CSV_NAME, METRICS_NAME, LOG_NAME)
 _NUMBERED = re.compile(r"(iter_)?(\d+)_net_.+\.pth")
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """What a training needs to keep its state; see :class:`RunFolder`."""
 
     def remember_options(self) -> None: ...
@@ -38,7 +38,7 @@ class Keeper(Protocol):
     def save_best(self, state: TrainingState) -> None: ...
 
 
-class NoFolder:
+class NullCheckpointer:
     """What a process has instead that trains beside another one: that one keeps everything."""
 
     def remember_options(self) -> None:
@@ -137,7 +137,7 @@ class RunFolder:
         """
         state.tags = tuple(dict.fromkeys((LATEST, tag)))
         self.save_state(state)
-        with state.stepper.as_tested():
+        with state.stepper.ema_scope():
             for each in state.tags:
                 save_nets(state.stepper.model.nets, self.path, each)
         self._remove_numbered_before(tag)
@@ -194,7 +194,7 @@ class RunFolder:
 
         To be called after :meth:`save_state`: for a run that dies in between, :meth:`resume` makes up for it.
         """
-        with state.stepper.as_tested():
+        with state.stepper.ema_scope():
             for metric in state.records.best_at(state.position.total_images):
                 save_nets(state.stepper.model.nets, self.path, best_tag(metric))
         state.records.write(self.path)
@@ -264,7 +264,7 @@ class RunFolder:
         The run may be finished, so that nothing comes later that would do it.
         """
         tags = (*state.tags, *map(best_tag, state.records.best_at(state.position.total_images)))
-        with state.stepper.as_tested():
+        with state.stepper.ema_scope():
             repaired = [name for tag in tags for name in repair_nets(state.stepper.model.nets, self.path, tag)]
         if repaired:
             logger.info("%s: written again as the training state has it: %s", self.path, ", ".join(repaired))

@@ -16,7 +16,7 @@ import torch
 from util.engine.checkpoint import Describe, put_into
 from util.engine.records import Records
 from util.engine.schedule import Schedule
-from util.engine.stepper import Stepper
+from util.engine.step import Stepper
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from util.engine.oom import is_out_of_memory
 from util.engine.precision import autocast
 from util.engine.shared_statistics import SharedStatistics
 from util.engine.tiling import Tiling, choose_tiling, in_tiles, round_up, smallest_tile
@@ -17,14 +18,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_OVERLAP = 64  # pixels that tiles share
 NO_TILES = 0
-_OUT_OF_MEMORY = (  # how the messages of torch, oneDNN, cuDNN and Metal say it, where the error has no type of its own
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "alloc_failed",
-    "could not create a memory",
-)
 
 
 class Translatable(Protocol):
@@ -148,10 +141,3 @@ class Translator:
         with autocast(self._precision, self._device):
             output = self._model.infer(source.to(self._device))
         return output.float().clamp(-1, 1).cpu()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whichever device."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from util.engine.distributed import Team
-from util.engine.nonfinite import veto
+from util.engine.distributed import Distributed, share_of
+from util.engine.nonfinite import found_inf
 from util.engine.pieces import Piece, networks_behind, split_batch, weighted_sum
 from util.engine.precision import autocast
 from util.engine.trainable import PhaseLike, Trainable
 from util.errors import UserError
-from util.ranks import share_of
 
 Losses = dict[str, Tensor]
 
@@ -51,7 +50,7 @@ class Updates:
         model: Trainable,
         optimizers: Mapping[str, torch.optim.Adam],
         scaler: GradScaler,
-        team: Team,
+        team: Distributed,
         *,
         device: torch.device,
         precision: str,
@@ -59,7 +58,7 @@ class Updates:
         clip_grad: float,
         skip_non_finite: bool,
     ) -> None:
-        """See :class:`util.engine.stepper.Stepper`; the networks are on their device."""
+        """See :class:`util.engine.step.Stepper`; the networks are on their device."""
         self._model, self._optimizers, self._scaler, self._team = model, optimizers, scaler, team
         self._device, self._precision, self._accumulate = device, precision, accumulate
         self._clip_grad, self._skip_non_finite = clip_grad, skip_non_finite
@@ -70,7 +69,7 @@ class Updates:
             phase.name: team.wrap(_PhaseLosses((model.nets[name] for name in phase.trains), self._losses))
             for phase in model.phases
         }
-        if not team.alone:
+        if team.world_size > 1:
             for part in model.state.values():
                 if hasattr(part, "gather"):
                     part.gather = self._gather
@@ -81,7 +80,7 @@ class Updates:
         Losses are those of the whole batch, of which this process may have a part. In a ``warm_up`` only the phases
         that train no network of the test are updated, the discriminators', and nothing is differentiated beyond them.
         """
-        share = share_of(batch, self._team.ranks.count)
+        share = share_of(batch, self._team.ranks.world_size)
         self._stands_in = share.images == 0
         # Equally many for all processes: each piece is an exchange where there are image pools.
         pieces = split_batch(batch, min(self._accumulate, share.fewest))
@@ -111,7 +110,7 @@ class Updates:
                 of_piece = module(piece, phase, len(pieces) == 1)
                 loss = torch.stack(list(of_piece.values())).sum()
                 # The processes' gradients are averaged, but here their shares are to be added up.
-                share = piece.share * self._team.ranks.count
+                share = piece.share * self._team.ranks.world_size
                 self._scaler.scale(loss if share == 1 else loss * share).backward()
             terms = weighted_sum(terms, of_piece, piece.share)
         self._team.check_all_took_part(phase.name, self._parameters(phase))
@@ -154,7 +153,7 @@ class Updates:
             self._scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, self._clip_grad)
         if self._skip_non_finite and not self._scaler.is_enabled():  # which does so itself
-            optimizer.found_inf = veto(loss, [parameter.grad for parameter in parameters])  # type: ignore[attr-defined]
+            optimizer.found_inf = found_inf(loss, [parameter.grad for parameter in parameters])  # type: ignore[attr-defined]
         self._scaler.step(optimizer)
         torch.autograd.graph.increment_version(parameters)  # fused Adam does not tell that it has changed them
 

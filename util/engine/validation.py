@@ -66,7 +66,7 @@ class Validator:
         Raises:
             UserError: an image cannot be read, or is too large for the memory.
         """
-        with undisturbed(model.nets, device):
+        with preserve_modes_and_rng(model.nets, device):
             translate = Translator(model, device=device, precision=precision)
             return self._mean(lambda item: translate(item.A), "validation", stop)
 
@@ -144,7 +144,7 @@ class Validation:
         """Score the networks, take that into the records and log it; None, and nothing else, if ``stop`` said so."""
         stepper, position, records = self._state.stepper, self._state.position, self._state.records
         epoch, started = position.finished_epoch(), time.perf_counter()
-        with stepper.as_tested():
+        with stepper.ema_scope():
             values = self._validator.score_model(stepper.model, stepper.device, stepper.precision, stop)
         if values is None:
             return None
@@ -156,7 +156,7 @@ class Validation:
 
 
 @contextlib.contextmanager
-def undisturbed(nets: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
+def preserve_modes_and_rng(nets: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
     """Afterwards the networks are in the modes in which they were, and random numbers go on as if nothing had been."""
     modes = {module: module.training for network in nets.values() for module in network.modules()}
     learning = {parameter: parameter.requires_grad for network in nets.values() for parameter in network.parameters()}

@@ -9,17 +9,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from util.engine.translator import is_out_of_memory
 from util.errors import UserError
 from util.memory import GIB, whole_memory
+
+_OUT_OF_MEMORY = (  # how the messages of torch, oneDNN, cuDNN and Metal say it, where the error has no type of its own
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "alloc_failed",
+    "could not create a memory",
+)
 
 
 class OutOfMemory(UserError):
     """A step did not fit into the memory."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whichever device."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
 @contextmanager
-def explained(batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
+def explain_oom(batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
     """Around a step: memory that runs out becomes a sentence that says what to reduce.
 
     Raises:
@@ -34,7 +49,7 @@ def explained(batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def explained_building(device: torch.device) -> Iterator[None]:
+def explain_oom_building(device: torch.device) -> Iterator[None]:
     """Around making the networks; see :func:`explained`.
 
     Raises:

@@ -12,9 +12,9 @@ from torch import nn
 from models.networks import layers
 from tests.test_engine import BATCH, TwoPhases
 from tests.test_engine_steps import batches, curve, gradients, make_stepper, relative, weights
-from util.engine import compiling
-from util.engine.compiling import Compilation, cache_folder, find_obstacle, pays
-from util.engine.stepper import Stepper, StepSettings
+from util.engine import compile as compiling
+from util.engine.compile import Compilation, cache_folder, find_obstacle, pays
+from util.engine.step import Stepper, StepSettings
 from util.errors import UserError
 
 CPU = torch.device("cpu")
@@ -84,7 +84,7 @@ def test_what_all_calls_go_through_is_compiled_and_the_state_dicts_stay(fake_com
     for name, network in plain.model.nets.items():
         assert network.state_dict().keys() == compiled.model.nets[name].state_dict().keys()
     assert "run" in vars(compiled.model.nets["G"])
-    with compiled.as_tested():
+    with compiled.ema_scope():
         assert "run" not in vars(compiled.model.nets["G"])
     assert "run" in vars(compiled.model.nets["G"])
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from util.engine.compiling import OFF, Compilation
+from util.engine.compile import OFF, Compilation
+from util.engine.cuda_graphs import Recorder
 from util.engine.device import to_device
-from util.engine.distributed import Team
+from util.engine.distributed import Distributed
 from util.engine.ema import AveragedNets
-from util.engine.graphs import Recorder
 from util.engine.precision import loss_scaler
 from util.engine.trainable import PhaseLike, Trainable
 from util.engine.updates import Updates, trains_tested
@@ -47,9 +47,9 @@ class StepSettings:
         clip_grad: the largest norm of a phase's gradient; 0 = as it is.
         ema: decay of the averaged networks; 0 = none.
         channels_last: whether networks and images are laid out with channels last.
-        compile: which networks torch.compile is for; see :class:`util.engine.compiling.Compilation`.
+        compile: which networks torch.compile is for; see :class:`util.engine.compile.Compilation`.
         warmup_D: in so many images at the beginning only the discriminators learn.
-        cuda_graphs: whether whole steps are recorded; see :func:`util.engine.graphs.obstacle` for what prevents it.
+        cuda_graphs: whether whole steps are recorded; see :mod:`util.engine.cuda_graphs`.
     """
 
     accumulate: int = 1
@@ -68,7 +68,7 @@ class Stepper:
     networks (with ``auto``, after a few steps) → a recorded step, if it is to be;
     per step: seed, inputs to the device (uint8 images scaled there), then for each phase: freeze the other networks;
     for each piece of the batch: forward pass and losses under autocast, scaled backward, and with the last piece's the
-    mean over the team's processes; unscale, clip, veto, update; then the loss scale and the averages.
+    mean over the team's processes; unscale, clip, found_inf, update; then the loss scale and the averages.
 
     Each step draws its random numbers from a seed made of ``seed`` and the number of images seen, so a
     resumed run draws what the uninterrupted one would have drawn. It is the same in all processes: what is drawn once
@@ -86,7 +86,7 @@ class Stepper:
         seed: int,
         settings: StepSettings | None = None,
         skip_non_finite: bool = False,
-        team: Team | None = None,
+        team: Distributed | None = None,
     ) -> None:
         """``skip_non_finite`` leaves out an update whose loss or gradient is not finite, without waiting for a GPU.
 
@@ -111,7 +111,7 @@ class Stepper:
             model,
             self.optimizers,
             self._scaler,
-            team or Team(),
+            team or Distributed(),
             device=device,
             precision=precision,
             accumulate=self.settings.accumulate,
@@ -165,7 +165,7 @@ class Stepper:
                     group["lr"] = learning_rate
 
     @contextlib.contextmanager
-    def as_tested(self) -> Iterator[None]:
+    def ema_scope(self) -> Iterator[None]:
         """Within this context the model has the networks that testing shall use: the averaged ones, if there are any.
 
         For writing network files and for validation, so that both are about the same weights.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
-from util.engine.distributed import LostProcess, Team
+from util.engine.distributed import Distributed, LostProcess
 from util.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, STOP_SIGNALS, Terminated
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class Interrupt:
     batch systems often send it to a process as well as to its parent, and torchrun ends by force who takes too long.
     """
 
-    def __init__(self, deadline: Deadline | None = None, team: Team | None = None) -> None:
-        self._deadline, self._team = deadline, team or Team()
+    def __init__(self, deadline: Deadline | None = None, team: Distributed | None = None) -> None:
+        self._deadline, self._team = deadline, team or Distributed()
         self._signal: signal.Signals | None = None
         self._is_late = False
         self._agreed = 0
@@ -71,7 +71,7 @@ class Interrupt:
     @property
     def requested(self) -> bool:
         """Whether to stop."""
-        return bool(self._wish() if self._team.alone else self._agreed)
+        return bool(self._wish() if self._team.world_size == 1 else self._agreed)
 
     @property
     def exit_code(self) -> int:
@@ -79,7 +79,7 @@ class Interrupt:
 
         2 where another process cannot go on.
         """
-        return (self._wish() if self._team.alone else self._agreed) or EXIT_INTERRUPTED
+        return (self._wish() if self._team.world_size == 1 else self._agreed) or EXIT_INTERRUPTED
 
     def _wish(self) -> int:
         """The exit code that this process was asked for; 0 if it was not."""
@@ -95,7 +95,7 @@ class Interrupt:
 
         A process that cannot read its batch is waited for no longer, as it says so: the others stop and save as well.
         """
-        if self._team.alone:
+        if self._team.world_size == 1:
             yield from batches
             return
         while True:
@@ -116,9 +116,9 @@ class Interrupt:
         ``work`` gets a function to be called now and then, which says whether to stop; the others wait for as long as
         it is called. It gives back False if it has left off.
         """
-        if self._team.alone:
+        if self._team.world_size == 1:
             return work(lambda: self.requested)
-        if not self._team.leads:
+        if not self._team.is_main:
             while (status := self._exchange(self._wish(), _DONE)) == _WORKING:
                 pass
             return status == _DONE
@@ -161,7 +161,7 @@ class Interrupt:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         del frame
-        alone = self._team.alone
+        alone = self._team.world_size == 1
         if alone and self._signal in _STOP_AT_ONCE and number in _STOP_AT_ONCE:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if self._signal is None or (alone and number in _STOP_AT_ONCE):

@@ -20,8 +20,8 @@ from PIL import Image
 
 from options.types import duration
 from tests.small_run import Run, at_step
-from util.engine import interrupt as interrupt_module
-from util.engine.interrupt import Deadline, Interrupt
+from util.engine import stop as interrupt_module
+from util.engine.stop import Deadline, Interrupt
 from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, STOP_SIGNALS, Terminated, entry_point
 from util.images import save_png
 

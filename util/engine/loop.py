@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from util.engine.distributed import LostProcess, Team
-from util.engine.faults import explained
-from util.engine.frequencies import Frequencies, crossed
-from util.engine.interrupt import Deadline, Interrupt
+from util.engine.distributed import SHARE, Distributed, LostProcess
 from util.engine.nonfinite import STOP, LossWatch, NotFinite, Step, check_weights
-from util.engine.run_folder import LATEST, Keeper
+from util.engine.oom import explain_oom
+from util.engine.run_folder import LATEST, Checkpointer
 from util.engine.state import TrainingState
+from util.engine.stop import Deadline, Interrupt
 from util.engine.trainable import Loader
 from util.engine.validation import Validation
 from util.files import CannotWrite
 from util.images import to_uint8
-from util.ranks import SHARE
 from util.trackers.console import EpochBar
 from util.trackers.tracker import Progress, Trackers
 
@@ -35,6 +34,23 @@ Stop = Callable[[], bool]
 """Whether the user wants to stop."""
 
 
+@dataclass(frozen=True)
+class Frequencies:
+    """How many images lie between two of each; epochs between two numbered checkpoints."""
+
+    print_freq: int
+    display_freq: int
+    update_html_freq: int
+    save_latest_freq: int
+    save_epoch_freq: int
+    save_by_iter: bool
+
+
+def crossed(before: int, after: int, every: int) -> bool:
+    """Whether a multiple of ``every`` lies in (before, after]: right for any batch size."""
+    return before // every != after // every
+
+
 class Training:
     """Runs epochs from a position to the schedule's end, reports to the trackers and saves.
 
@@ -46,17 +62,17 @@ class Training:
         self,
         state: TrainingState,
         loader: Loader,
-        run_folder: Keeper,
+        run_folder: Checkpointer,
         trackers: Trackers,
         every: Frequencies,
         validation: Validation | None = None,
         *,
         deadline: Deadline | None = None,
         on_nan: str = STOP,
-        team: Team | None = None,
+        team: Distributed | None = None,
     ) -> None:
         """``deadline`` is when to be over, ``on_nan`` one of ``util.engine.nonfinite.ON_NAN``."""
-        self._team = team or Team()
+        self._team = team or Distributed()
         self.state, self.loader, self.run_folder = state, loader, run_folder
         self.trackers, self.every, self.validation = trackers, every, validation
         self._seconds_per_image: float | None = None
@@ -124,7 +140,7 @@ class Training:
             self.loader.images_per_epoch,
             start_image=position.images_in_epoch,
             seconds_per_image_hint=self._seconds_per_image,
-            terminal=None if self._team.leads else False,
+            terminal=None if self._team.is_main else False,
         ) as bar:
             for batch, data_seconds in _timed(interrupt.together(batches)):
                 self._step(batch, data_seconds, bar)
@@ -145,7 +161,7 @@ class Training:
         page = crossed(before, after, self.every.update_html_freq) or is_last
         started = time.perf_counter()
         self._is_amid_step = True
-        with explained(batch, self.state.stepper.device):
+        with explain_oom(batch, self.state.stepper.device):
             result = self.state.stepper.step(batch, before, want_visuals=live or page)
         self._count(result.watched, images)
         self._is_amid_step, self._has_trained = False, True
