@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from util.registry import Registry
 
 if TYPE_CHECKING:
-    from data.loader import TrainingDataset
+    from data.datasets import TrainingDataset
 
 DEFAULT_VAL_PHASE = "val"
 CACHES = ("ram", "disk", "none")
@@ -16,8 +16,8 @@ DATASETS: Registry[type[TrainingDataset]] = Registry(
     "dataset",
     "--dataset_mode",
     {
-        "aligned": "data.aligned_dataset:AlignedDataset",
-        "single": "data.single_dataset:SingleDataset",
-        "unaligned": "data.unaligned_dataset:UnalignedDataset",
+        "aligned": "data.datasets:AlignedDataset",
+        "single": "data.datasets:SingleDataset",
+        "unaligned": "data.datasets:UnalignedDataset",
     },
 )

@@ -10,18 +10,21 @@ import logging
 import math
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data import DATASETS, DEFAULT_VAL_PHASE
 from data.cache import CacheRoom, default_budget
-from data.files import UnfitPairs, Unit, existing_folder, source_and_target
-from data.loader import DatasetSettings, TrainingLoader
+from data.datasets import DatasetSettings
+from data.files import UnfitPairs, Unit, existing_folder
+from data.loader import TrainingLoader
 from data.reading import MODES
 from data.test_dataset import TestDataset
 from data.transforms import TrainingTransform, WholeImageTransform
 from util.engine.distributed import Ranks
 from util.errors import UserError
+from util.streams import UNPAIRED, Stream, source_and_target
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +35,13 @@ _GIGABYTE = 10**9
 
 
 def create_training_loader(
-    opt: argparse.Namespace, device_type: str = "cpu", ranks: Ranks | None = None
+    opt: argparse.Namespace,
+    streams: Sequence[Stream] = UNPAIRED,
+    *,
+    device_type: str = "cpu",
+    ranks: Ranks | None = None,
 ) -> TrainingLoader:
-    """Find and check the training images of ``opt`` and make the loader for them.
+    """Find and check the training images of ``opt`` for a model's ``streams``, and make the loader for them.
 
     ``device_type`` is where batches go: for ``cuda`` they are put into pinned memory. ``ranks`` are the processes that
     share each batch out among themselves.
@@ -48,6 +55,7 @@ def create_training_loader(
     settings = DatasetSettings(
         dataroot=_dataroot(opt),
         phase=opt.phase,
+        streams=streams,
         direction=opt.direction,
         transform=TrainingTransform(
             preprocess=opt.preprocess,
@@ -56,7 +64,7 @@ def create_training_loader(
             flip=not opt.no_flip,
             exposure=opt.jitter_exposure,
         ),
-        channels=_channels(opt),
+        channels={flag: _channels(opt, flag) for flag in {stream.channels for stream in streams}},
         serial_batches=opt.serial_batches,
         max_dataset_size=_limit(opt.max_dataset_size),
         skip_bad=opt.skip_bad,
@@ -75,27 +83,32 @@ def create_training_loader(
     )
 
 
-def create_test_dataset(opt: argparse.Namespace) -> TestDataset:
+def create_test_dataset(opt: argparse.Namespace, streams: Sequence[Stream] = UNPAIRED) -> TestDataset:
     """Find and decode the source images of ``opt``, paired with ground truth as ``--eval_pairs`` says.
+
+    Source and target are the first two of a model's ``streams``.
 
     Raises:
         UserError: missing or empty folders, unreadable images, pairs that do not match or are too small.
     """
     dataset_class = DATASETS.get(opt.dataset_mode)
     units = dataset_class.test_units(
-        dataroot=_dataroot(opt), phase=opt.phase, direction=opt.direction, eval_pairs=opt.eval_pairs
+        dataroot=_dataroot(opt),
+        phase=opt.phase,
+        ends=source_and_target(streams, opt.direction),
+        eval_pairs=opt.eval_pairs,
     )
     return TestDataset(
         units,
         transform=WholeImageTransform(preprocess=opt.preprocess, load_size=opt.load_size),
-        channels=_channels(opt),
+        channels=(_channels(opt, "input_nc"), _channels(opt, "output_nc")),
         num_test=_limit(opt.num_test),
         skip_bad=opt.skip_bad,
         smallest_pair=SMALLEST_PAIR,
     )
 
 
-def create_validation_dataset(opt: argparse.Namespace) -> TestDataset | None:
+def create_validation_dataset(opt: argparse.Namespace, streams: Sequence[Stream] = UNPAIRED) -> TestDataset | None:
     """Find and decode the pairs that a training is validated on: whole images, as a test has them.
 
     None with ``--val_freq 0``; None, if that flag is not given, where there are no such folders; and None, after a
@@ -108,7 +121,7 @@ def create_validation_dataset(opt: argparse.Namespace) -> TestDataset | None:
         return None
     advice = "or pass --val_freq 0 to train without validation"
     try:
-        units = _validation_units(opt)
+        units = _validation_units(opt, source_and_target(streams, opt.direction))
         if units and len(units[0]) == 1:
             logger.warning(
                 "%d images of the %s split have no ground truth of the same names, so there is no validation; %s",
@@ -119,7 +132,7 @@ def create_validation_dataset(opt: argparse.Namespace) -> TestDataset | None:
         return TestDataset(
             units,
             transform=WholeImageTransform(preprocess="none", load_size=opt.load_size),
-            channels=_channels(opt),
+            channels=(_channels(opt, "input_nc"), _channels(opt, "output_nc")),
             skip_bad=opt.skip_bad,
             smallest_pair=SMALLEST_PAIR,
         )
@@ -127,17 +140,17 @@ def create_validation_dataset(opt: argparse.Namespace) -> TestDataset | None:
         raise UserError(f"validation on {opt.val_phase}: {error.complaint}; mend that, {advice}.") from error
 
 
-def _validation_units(opt: argparse.Namespace) -> list[Unit]:
+def _validation_units(opt: argparse.Namespace, ends: tuple[str, str]) -> list[Unit]:
     """The units of ``--val_phase``; none where it has no images and nobody asked for validation."""
     dataroot, phase = _dataroot(opt), opt.val_phase
-    source = f"{phase}{source_and_target(opt.direction)[0]}"
+    source = f"{phase}{ends[0]}"
     exists = any(existing_folder(dataroot, name) for name in (source, phase))
     asked = opt.val_freq is not None or phase != DEFAULT_VAL_PHASE
     if not exists and not asked:
         return []
     test_units = DATASETS.get(opt.dataset_mode).test_units
     try:
-        return test_units(dataroot=dataroot, phase=phase, direction=opt.direction, eval_pairs="auto")
+        return test_units(dataroot=dataroot, phase=phase, ends=ends, eval_pairs="auto")
     except UnfitPairs:
         raise
     except UserError as error:
@@ -168,12 +181,12 @@ def _dataroot(opt: argparse.Namespace) -> Path:
     return Path(opt.dataroot).expanduser()
 
 
-def _channels(opt: argparse.Namespace) -> tuple[int, int]:
-    """Channels of source and target."""
-    for flag, channels in (("--input_nc", opt.input_nc), ("--output_nc", opt.output_nc)):
-        if channels not in MODES:
-            raise UserError(f"{flag} {channels}: images are read with 1 channel (grey) or 3 (RGB); choose one of them.")
-    return (opt.input_nc, opt.output_nc)
+def _channels(opt: argparse.Namespace, name: str) -> int:
+    """The channels that the option ``name`` asks for."""
+    channels: int = getattr(opt, name)
+    if channels not in MODES:
+        raise UserError(f"--{name} {channels}: images are read with 1 channel (gray) or 3 (RGB); choose one of them.")
+    return channels
 
 
 def _limit(count: float | None) -> int | None:

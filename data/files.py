@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+import numpy as np
 
 from data.reading import ImageFile, Size
 from util.errors import UserError
@@ -23,7 +26,33 @@ FOLDER_NAME = re.compile(r"\w[\w .-]*")  # no separators, no drive letters, noth
 LISTED = 6  # how many entries of a folder a message names
 
 Unit = tuple[ImageFile, ...]
-"""One image, or a pair (source, target)."""
+"""One image, or images of one scene, such as a pair (source, target)."""
+
+
+class PackedPaths(Sequence[Path]):
+    """Many paths in one block of memory: worker processes share it, as reading it counts no references."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        names = [os.fsencode(path) for path in paths]
+        self._names = b"".join(names)
+        self._ends = np.cumsum([0, *map(len, names)])
+
+    def __len__(self) -> int:
+        """Number of paths."""
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        """One path, or several."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        return Path(os.fsdecode(self._names[self._ends[number] : self._ends[number + 1]]))
 
 
 class UnfitPairs(UserError):
@@ -32,11 +61,6 @@ class UnfitPairs(UserError):
     def __init__(self, complaint: str, way_out: str, *, flag: str = "") -> None:
         super().__init__(f"{flag}{complaint}; {way_out}.")
         self.complaint = complaint
-
-
-def source_and_target(direction: str) -> tuple[str, str]:
-    """The letters of the source and the target domain: ``("A", "B")`` for ``AtoB``."""
-    return ("B", "A") if direction == "BtoA" else ("A", "B")
 
 
 def find_images(folder: Path) -> list[ImageFile]:
@@ -205,10 +229,10 @@ def match(first: Sequence[ImageFile], second: Sequence[ImageFile]) -> Matching:
 
 
 def check_pairs(units: Sequence[Unit], sizes: dict[Path, Size]) -> None:
-    """Check that the two images of each pair have the same size; single images pass.
+    """Check that the images of each unit have the same size; single images pass.
 
     Raises:
-        UserError: names both files with their sizes, or a side-by-side file of odd width.
+        UserError: names two files with their sizes, or a side-by-side file of odd width.
     """
     for unit in units:
         for file in unit:
@@ -217,10 +241,13 @@ def check_pairs(units: Sequence[Unit], sizes: dict[Path, Size]) -> None:
                     f"'{file.path}' is {_pixels(sizes[file.path])} and has no two equal halves; "
                     "a side-by-side image must have an even width."
                 )
-        if len({file.size(sizes[file.path]) for file in unit}) > 1:
-            source, target = (f"'{file.path}' ({_pixels(file.size(sizes[file.path]))})" for file in unit)
+        described = [f"'{file.path}' ({_pixels(file.size(sizes[file.path]))})" for file in unit]
+        other = next(
+            (k for k, f in enumerate(unit) if f.size(sizes[f.path]) != unit[0].size(sizes[unit[0].path])), None
+        )
+        if other is not None:
             raise UnfitPairs(
-                f"{source} and {target} are a pair but differ in size",
+                f"{described[0]} and {described[other]} are a pair but differ in size",
                 "make them equal, or use --eval_pairs no in a test and --dataset_mode unaligned in training",
             )
 
@@ -229,8 +256,60 @@ def _pixels(size: Size) -> str:
     return f"{size[0]}×{size[1]}"
 
 
-def find_test_units(*, dataroot: Path, phase: str, direction: str, eval_pairs: str) -> list[Unit]:
-    """The test images of ``<phase>A`` and ``<phase>B``: pairs where the names say so, else the source alone.
+def matched_units(
+    dataroot: Path, phase: str, ends: Sequence[str], *, flag: str = "", advice: str = "they belong together"
+) -> list[Unit]:
+    """The images of the folders ``<phase><end>``, one of each folder in a unit, matched by name; at least one unit.
+
+    Raises:
+        UserError: a folder is missing or has no image, or names that do not match.
+    """
+    first, *others = folders = [f"{phase}{end}" for end in ends]
+    images = {folder: images_in(dataroot, folder) for folder in folders}
+    units: list[Unit] = [(file,) for file in images[first]]
+    for other in others:
+        matching = match(images[first], images[other])
+        if not matching.complete:
+            raise UserError(f"{flag}{matching.complaint(first, other)}; fix the names, {advice}.")
+        partners = dict(matching.pairs)
+        units = [(*unit, partners[unit[0]]) for unit in units]
+    return units
+
+
+def aligned_units(dataroot: Path, phase: str, ends: Sequence[str]) -> list[Unit]:
+    """All images of the same scenes, in either layout: side by side in ``<phase>``, or in one folder each.
+
+    Raises:
+        UserError: no such folders, no images, or names that do not match.
+    """
+    together = existing_folder(dataroot, phase)
+    if together is not None and len(ends) == 2:
+        files = require_images(together, find_images(together))
+        halves = [(replace(file, part="left"), replace(file, part="right")) for file in files]
+        return [(right, left) if tuple(ends) == ("B", "A") else (left, right) for left, right in halves]
+    if not any(existing_folder(dataroot, f"{phase}{end}") for end in ends):
+        raise missing_folder(dataroot, f"{phase}{ends[0]}", alternative=phase)
+    advice = "or use --dataset_mode unaligned for images that are no pairs"
+    return matched_units(dataroot, phase, ends, flag="--dataset_mode aligned: ", advice=advice)
+
+
+def single_images(dataroot: Path, phase: str, end: str) -> list[ImageFile]:
+    """The images of ``<phase><end>``, or of a data set that is a plain folder of images; at least one.
+
+    Raises:
+        UserError: no such folder, or no image in it.
+    """
+    if existing_folder(dataroot, f"{phase}{end}") or has_layout(dataroot):
+        return images_in(dataroot, f"{phase}{end}")
+    if not dataroot.is_dir():
+        raise missing_folder(dataroot, f"{phase}{end}")
+    return require_images(dataroot, find_images(dataroot))
+
+
+def find_test_units(*, dataroot: Path, phase: str, ends: tuple[str, str], eval_pairs: str) -> list[Unit]:
+    """The test images of source and target: pairs where the names say so, else the source alone.
+
+    ``ends`` follow the phase in the names of their folders.
 
     ``eval_pairs``: ``no`` never pairs; ``yes`` demands that all names match; ``auto`` pairs when all match
     and does not when there is no target folder or no name in common.
@@ -238,7 +317,7 @@ def find_test_units(*, dataroot: Path, phase: str, direction: str, eval_pairs: s
     Raises:
         UserError: no source images; only some names match; ``yes`` and the names do not match.
     """
-    source, target = (f"{phase}{domain}" for domain in source_and_target(direction))
+    source, target = (f"{phase}{end}" for end in ends)
     images = images_in(dataroot, source)
     alone: list[Unit] = [(file,) for file in images]
     if eval_pairs == "no":

@@ -3,104 +3,24 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from data.cache import CacheRoom
-from data.files import Unit, find_test_units
+from data.datasets import PASSED_OVER, Sample, TrainingDataset
 from data.sampler import EpochBatches, SampleKey
-from data.transforms import TrainingTransform
 from data.workers import WorkerSignals
 from util.engine.distributed import SHARE, Ranks
 from util.errors import UserError
-from util.option import Option
 
 logger = logging.getLogger(__name__)
 
-Sample = dict[str, Any]
 Batch = dict[str, Any]
-PASSED_OVER = "passed_over"
-"""Key of a sample's list of sentences about unreadable files; the loader logs them and takes them out."""
 _DEAD_WORKER = "DataLoader worker (pid"  # how torch's own error begins
 _LESS_MEMORY = "use a lower --num_threads or --cache_gb, or close other programs."
-
-
-@dataclass(frozen=True)
-class DatasetSettings:
-    """What every dataset is made from.
-
-    Attributes:
-        dataroot: the folder that the user named.
-        phase: ``train``, ``val`` or ``test``.
-        transform: what is done to each image.
-        direction: ``AtoB``, or ``BtoA`` to make B the source.
-        channels: 1 (grey) or 3 (RGB), of the source and of the target.
-        serial_batches: take images in the order of their names, with no random order or partner.
-        max_dataset_size: use only the first that many images, by name, of each folder; None = all.
-        skip_bad: leave unreadable images out, with a warning, instead of stopping.
-        batch_size: only to refuse at once images that could not be stacked.
-        cache_room: where decoded images may be kept for the next epochs; None = every image is decoded every time.
-    """
-
-    dataroot: Path
-    phase: str
-    transform: TrainingTransform
-    direction: str = "AtoB"
-    channels: tuple[int, int] = (3, 3)
-    serial_batches: bool = False
-    max_dataset_size: int | None = None
-    skip_bad: bool = False
-    batch_size: int = 1
-    cache_room: CacheRoom | None = None
-
-
-class TrainingDataset(Dataset[Sample], ABC):
-    """What a dataset of ``--dataset_mode`` offers; a plugin's dataset derives from it.
-
-    It holds no open files, so that it can be sent to worker processes.
-    """
-
-    options: ClassVar[tuple[Option, ...]] = ()
-    """Flags of this dataset alone."""
-
-    @classmethod
-    def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """Defaults of other flags under this dataset, given the values ``chosen`` for its own."""
-        del chosen
-        return {}
-
-    @classmethod
-    def test_units(cls, *, dataroot: Path, phase: str, direction: str, eval_pairs: str) -> list[Unit]:
-        """The images of a test: ``(source,)``, or ``(source, target)`` for all of them."""
-        return find_test_units(dataroot=dataroot, phase=phase, direction=direction, eval_pairs=eval_pairs)
-
-    @abstractmethod
-    def __init__(self, settings: DatasetSettings, **own: Any) -> None:
-        """Find the images and look at the header of each.
-
-        ``own`` holds the values of the dataset's own ``options``, each under its name.
-
-        Raises:
-            UserError: folder missing or empty, image unreadable or too small, sizes that cannot share a batch.
-        """
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of samples in an epoch."""
-
-    @abstractmethod
-    def __getitem__(self, key: SampleKey) -> Sample:
-        """One sample, a function of ``key`` alone: tensors [C, H, W] in [-1, 1], and strings.
-
-        Raises:
-            UserError: a file cannot be read or used.
-        """
 
 
 @dataclass(frozen=True)
@@ -204,7 +124,7 @@ class TrainingLoader:
         Loading starts with the call. One epoch at a time: the next call ends the iterator before it.
 
         Yields:
-            ``{"A": float32 [N, C, H, W] in [-1, 1], "A_paths": list[str], …}`` as the dataset defines it; with the
+            for each stream ``batch[name]`` float32 [N, C, H, W] in [-1, 1] and ``batch[f"{name}_paths"]``; with the
             :class:`util.engine.distributed.Share` of this process, where there are others.
 
         Raises:

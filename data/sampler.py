@@ -28,15 +28,19 @@ class SampleKey:
         """A generator of this sample's own, the same in every process."""
         return _generator(self.seed, self.epoch, self.position)
 
-    def partner(self, count: int) -> int:
-        """An index below ``count``: in an epoch each comes equally often, or once more, in an order of its own."""
+    def partner(self, count: int, group: int = 1) -> int:
+        """An index below ``count``: in an epoch each comes equally often, or once more, in an order of its own.
+
+        ``group`` numbers the groups of streams; group 0 goes by ``index``, and each further one has another order.
+        """
         round_, place = divmod(self.position, count)
-        return int(_partners(count, self.seed, self.epoch, round_)[place])
+        return int(_partners(count, self.seed, self.epoch, round_, group)[place])
 
 
-@functools.lru_cache(maxsize=2)  # a batch may reach into the next round
-def _partners(count: int, seed: int, epoch: int, round_: int) -> NDArray[np.int64]:
-    return _generator(seed, epoch, _PARTNERS, round_).permutation(count)
+@functools.lru_cache(maxsize=8)  # several groups, and a batch may reach into the next round
+def _partners(count: int, seed: int, epoch: int, round_: int, group: int) -> NDArray[np.int64]:
+    further = () if group == 1 else (group,)
+    return _generator(seed, epoch, _PARTNERS, round_, *further).permutation(count)
 
 
 def _generator(seed: int, *path: int) -> np.random.Generator:

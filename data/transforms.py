@@ -141,7 +141,7 @@ class TrainingTransform(_Resizing):
         Raises:
             UserError: the image is smaller than the crop.
         """
-        return self.place(self.prepare(image, channels, what=what), placement)
+        return self.to_tensor(self.crop(self.prepare(image, channels, what=what), placement), placement)
 
     def prepare(self, image: Image.Image, channels: int = 3, *, what: str = "an image") -> Pixels:
         """The part without chance, worth keeping: the resized image, uint8 [H, W, channels].
@@ -153,8 +153,8 @@ class TrainingTransform(_Resizing):
             raise self.too_small(what, image.size)
         return to_pixels(self.resize(image), channels)
 
-    def place(self, pixels: Pixels, placement: Placement) -> torch.Tensor:
-        """The part with chance: float32 tensor [C, H, W] in [-1, 1], cropped, perhaps mirrored, and lit."""
+    def crop(self, pixels: Pixels, placement: Placement) -> Pixels:
+        """The part of a prepared image that the placement names, uint8 [H, W, C], perhaps mirrored."""
         height, width, _ = pixels.shape
         if self.crops:
             crop_width = crop_height = self.crop_size
@@ -164,7 +164,11 @@ class TrainingTransform(_Resizing):
             crop_width, crop_height = (side - side % TRAINING_MULTIPLE for side in (width, height))
             left, top = (width - crop_width) // 2, (height - crop_height) // 2
         cropped = pixels[top : top + crop_height, left : left + crop_width]
-        image = pixels_to_tensor(cropped[:, ::-1] if self.flip and placement.flip else cropped)
+        return cropped[:, ::-1] if self.flip and placement.flip else cropped
+
+    def to_tensor(self, crop: Pixels, placement: Placement) -> torch.Tensor:
+        """Float32 tensor [C, H, W] in [-1, 1] of a crop, lit as the placement says."""
+        image = pixels_to_tensor(crop)
         if self.exposure == 0:
             return image
         brighter: float = 2 ** (self.exposure * placement.exposure / GAMMA)

@@ -64,7 +64,7 @@ def training_parts(opt: Options, team: Distributed) -> tuple[TrainingLoader, Mod
     """
     if team.device.type == "cpu":
         keep_freed_memory()
-    loader = create_training_loader(opt, team.device.type, team.ranks)
+    loader = create_training_loader(opt, device_type=team.device.type, ranks=team.ranks)
     check_room(opt, team.device, loader.images_per_epoch, processes=team.ranks.world_size)
     torch.manual_seed(opt.seed)
     with explain_oom_building(team.device):

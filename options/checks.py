@@ -35,8 +35,6 @@ def check_together(values: Mapping[str, Any], program: Program) -> None:
         raise UserError(f"--dataroot is missing; give the folder that contains {folders}{instead}.")
     if not program.trains:
         return
-    if values["dataset_mode"] == "single":
-        raise UserError("--dataset_mode single has one domain, but training needs two; use unaligned or aligned.")
     if values["n_epochs"] + values["n_epochs_decay"] < 1:
         raise UserError("--n_epochs and --n_epochs_decay are both 0, which trains nothing; raise one.")
     if values["gan_mode"] == "wgangp" and values["normD"] == "batch":

@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data.aligned_dataset import AlignedDataset
 from data.cache import CacheRoom, ImageCache, default_budget
-from data.loader import DatasetSettings, TrainingLoader
+from data.datasets import AlignedDataset, DatasetSettings, UnalignedDataset
+from data.loader import TrainingLoader
 from data.transforms import TrainingTransform
-from data.unaligned_dataset import UnalignedDataset
 from util.errors import UserError
 
 SHAPES = ((4, 6, 3), (3, 5, 3), (2, 2, 1))
@@ -128,7 +127,8 @@ def test_pairs_are_cached_as_well(tmp_path: Path, side_by_side: bool) -> None:
 
     def epochs(room: CacheRoom | None) -> list[torch.Tensor]:
         transform = TrainingTransform("crop", crop_size=12)
-        dataset = AlignedDataset(DatasetSettings(tmp_path, "train", transform, channels=(3, 1), cache_room=room))
+        channels = {"input_nc": 3, "output_nc": 1}
+        dataset = AlignedDataset(DatasetSettings(tmp_path, "train", transform, channels=channels, cache_room=room))
         loader = TrainingLoader(dataset, batch_size=1, seed=5)
         return [batch[side] for epoch in (1, 2) for batch in loader.epoch(epoch) for side in "AB"]
 

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from data.aligned_dataset import aligned_units
-from data.files import find_images, find_test_units, images_in, match, output_names
+from data.files import (
+    PackedPaths,
+    aligned_units,
+    find_images,
+    find_test_units,
+    images_in,
+    match,
+    output_names,
+    single_images,
+)
 from data.reading import ImageFile
-from data.single_dataset import single_images
 from util.errors import UserError
 
 
@@ -95,7 +102,7 @@ def test_other_layouts_lead_to_their_dataset_mode(tmp_path: Path) -> None:
     touch(tmp_path / "train" / "1.png")
     assert "--dataset_mode aligned" in error_of(tmp_path)
     with pytest.raises(UserError, match=r"no folder 'valA' \(nor 'val'\)"):
-        aligned_units(tmp_path, "val", "AtoB")
+        aligned_units(tmp_path, "val", "AB")
 
 
 def test_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
@@ -112,7 +119,7 @@ def test_an_empty_folder_says_that_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("phase", ["", ".", "..", "../other", "a/b", "a\\b", "/tmp", "C:x"])
 def test_phase_cannot_leave_the_dataroot(tmp_path: Path, phase: str) -> None:
     with pytest.raises(UserError, match="is no folder name"):
-        aligned_units(tmp_path, phase, "AtoB")
+        aligned_units(tmp_path, phase, "AB")
 
 
 def test_names_match_without_extension_and_case_sensitively() -> None:
@@ -139,15 +146,15 @@ def test_output_names_are_unique(found: tuple[str, ...], expected: list[str]) ->
     assert output_names(files(*found)) == expected
 
 
-def units(root: Path, eval_pairs: str, direction: str = "AtoB") -> list[tuple[str, ...]]:
-    found = find_test_units(dataroot=root, phase="test", direction=direction, eval_pairs=eval_pairs)
+def units(root: Path, eval_pairs: str, ends: tuple[str, str] = ("A", "B")) -> list[tuple[str, ...]]:
+    found = find_test_units(dataroot=root, phase="test", ends=ends, eval_pairs=eval_pairs)
     return [tuple(file.path.relative_to(root).as_posix() for file in unit) for unit in found]
 
 
 def test_equal_names_are_pairs_in_either_direction(tmp_path: Path) -> None:
     touch(tmp_path / "testA" / "1.jpg", tmp_path / "testB" / "1.png")
     assert units(tmp_path, "auto") == units(tmp_path, "yes") == [("testA/1.jpg", "testB/1.png")]
-    assert units(tmp_path, "auto", "BtoA") == [("testB/1.png", "testA/1.jpg")]
+    assert units(tmp_path, "auto", ("B", "A")) == [("testB/1.png", "testA/1.jpg")]
     assert units(tmp_path, "no") == [("testA/1.jpg",)]
 
 
@@ -172,23 +179,31 @@ def test_partial_match_is_an_error_with_names_and_counts(tmp_path: Path) -> None
 
 def test_aligned_prefers_side_by_side_and_else_pairs_by_name(tmp_path: Path) -> None:
     touch(tmp_path / "trainA" / "1.png", tmp_path / "trainB" / "1.jpg")
-    ((a, b),) = aligned_units(tmp_path, "train", "AtoB")
+    ((a, b),) = aligned_units(tmp_path, "train", "AB")
     assert (a.path.parent.name, b.path.parent.name, a.part) == ("trainA", "trainB", "whole")
     touch(tmp_path / "train" / "x.png")
-    ((a, b),) = aligned_units(tmp_path, "train", "BtoA")
+    ((a, b),) = aligned_units(tmp_path, "train", "BA")
     assert a.path == b.path == tmp_path / "train" / "x.png" and (a.part, b.part) == ("right", "left")
 
 
 def test_aligned_refuses_unmatched_names(tmp_path: Path) -> None:
     touch(tmp_path / "trainA" / "1.png", tmp_path / "trainB" / "2.png")
     with pytest.raises(UserError, match=r"matching file names: 0, .*first '1\.png'.*--dataset_mode unaligned"):
-        aligned_units(tmp_path, "train", "AtoB")
+        aligned_units(tmp_path, "train", "AB")
 
 
 def test_single_takes_a_plain_folder_or_the_source_folder(tmp_path: Path) -> None:
     touch(tmp_path / "x.png")
-    assert names_of(single_images(tmp_path, "train", "AtoB")) == ["x.png"]
+    assert names_of(single_images(tmp_path, "train", "A")) == ["x.png"]
     touch(tmp_path / "trainA" / "y.png")
-    assert names_of(single_images(tmp_path, "train", "AtoB")) == ["y.png"]
+    assert names_of(single_images(tmp_path, "train", "A")) == ["y.png"]
     with pytest.raises(UserError, match="no folder 'trainB'"):
-        single_images(tmp_path, "train", "BtoA")
+        single_images(tmp_path, "train", "B")
+
+
+def test_packed_paths_are_the_paths_whatever_their_bytes() -> None:
+    paths = [Path("a/b.png"), Path("é.png"), Path("bad\udcff.png")]
+    packed = PackedPaths(paths)
+    assert (len(packed), packed[1], packed[-1], packed[:2]) == (3, paths[1], paths[2], paths[:2])
+    with pytest.raises(IndexError):
+        packed[3]

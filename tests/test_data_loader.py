@@ -6,7 +6,7 @@ import argparse
 import logging
 import pickle
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from data.creation import create_training_loader
-from data.loader import Batch, DatasetSettings, TrainingDataset, TrainingLoader
+from data.datasets import DatasetSettings, TrainingDataset, UnalignedDataset
+from data.loader import Batch, TrainingLoader
 from data.sampler import EpochBatches, SampleKey, epoch_order
 from data.transforms import TrainingTransform
-from data.unaligned_dataset import UnalignedDataset
 from util.errors import UserError
+from util.streams import UNPAIRED, Stream
 
 SIDE = 20
 
@@ -52,8 +53,8 @@ def options(dataroot: Path, /, **changes: Any) -> argparse.Namespace:
     return argparse.Namespace(**values | changes)
 
 
-def loader(dataroot: Path, **changes: Any) -> TrainingLoader:
-    return create_training_loader(options(dataroot, **changes))
+def loader(dataroot: Path, streams: Sequence[Stream] = UNPAIRED, **changes: Any) -> TrainingLoader:
+    return create_training_loader(options(dataroot, **changes), streams)
 
 
 def assert_equal(ours: Iterable[Batch], theirs: Iterable[Batch]) -> None:
@@ -220,10 +221,85 @@ def test_side_by_side_image_of_odd_width_is_named(tmp_path: Path) -> None:
         loader(tmp_path, dataset_mode="aligned")
 
 
-def test_single_serves_the_source_alone(tmp_path: Path) -> None:
-    save_noise(tmp_path / "x.png", 0)
-    (batch,) = loader(tmp_path, dataset_mode="single", input_nc=1).epoch(0)
+@pytest.mark.parametrize("mode", ["single", "unaligned", "aligned"])
+def test_a_model_of_one_stream_trains_in_every_mode(tmp_path: Path, mode: str) -> None:
+    save_noise(tmp_path / "trainA" / "x.png", 0)
+    (batch,) = loader(tmp_path, (Stream("A"),), dataset_mode=mode, input_nc=1).epoch(0)
     assert batch.keys() == {"A", "A_paths"} and tuple(batch["A"].shape) == (1, 1, 8, 8)
+
+
+def test_single_takes_a_plain_folder_and_refuses_a_model_of_two_streams(tmp_path: Path) -> None:
+    save_noise(tmp_path / "x.png", 0)
+    assert len(loader(tmp_path, (Stream("A"),), dataset_mode="single")) == 1
+    with pytest.raises(UserError, match=r"--dataset_mode single has one folder.*trains on A and B; use unaligned"):
+        loader(tmp_path, dataset_mode="single")
+
+
+SEMI = (Stream("A"), Stream("B", paired_with="A", channels="output_nc"), Stream("U"), Stream("V"))
+
+
+@pytest.fixture
+def semi(tmp_path: Path) -> Path:
+    """Three labeled pairs, five unlabeled images, four of another kind."""
+    for number in range(3):
+        for side in "AB":
+            save_noise(tmp_path / f"train{side}" / f"p{number}.png", 7)
+    for folder, count in (("trainU", 5), ("trainV", 4)):
+        for number in range(count):
+            save_noise(tmp_path / folder / f"{number}.png", number)
+    return tmp_path
+
+
+def test_paired_streams_are_drawn_together_and_the_others_each_in_an_order_of_its_own(semi: Path) -> None:
+    training = loader(semi, SEMI)
+    orders = {key: [tuple(file_names(training.epoch(epoch), f"{key}_paths")) for epoch in range(6)] for key in "ABUV"}
+    assert training.images_per_epoch == 5
+    assert orders["A"] == orders["B"]
+    assert all(sorted(order) == [f"{n}.png" for n in range(5)] for order in orders["U"])
+    assert len(set(orders["U"])) > 1 and [o[:4] for o in orders["U"]] != [o[:4] for o in orders["V"]]
+    for batch in training.epoch(0):
+        assert torch.equal(batch["A"], batch["B"]), "the pairs hold equal images, so crop and flip were the same"
+    assert list(batch)[:4] == ["A", "B", "U", "V"]
+
+
+def test_two_more_streams_leave_the_first_two_as_they_were(semi: Path) -> None:
+    two = [Stream("A"), Stream("U")]
+    for few, many in zip(loader(semi, two).epoch(0), loader(semi, [*two, Stream("V")]).epoch(0), strict=True):
+        assert torch.equal(few["A"], many["A"]) and torch.equal(few["U"], many["U"])
+
+
+def test_pairs_that_do_not_match_are_named(semi: Path) -> None:
+    save_noise(semi / "trainB" / "more.png", 0)
+    with pytest.raises(UserError, match=r"without a partner: 1 in trainB \(first 'more.png'\); fix the names"):
+        loader(semi, SEMI)
+
+
+class Inverting(UnalignedDataset):
+    """Generates A as the negative of B plus chance."""
+
+    generates = True
+
+    def generate(self, crops: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return {"A": 255 - crops["B"], "N": rng.integers(0, 256, crops["B"].shape, dtype=np.uint8), **crops}
+
+
+GENERATED = (Stream("A", paired_with="B", generated=True), Stream("N", paired_with="B", generated=True), Stream("B"))
+
+
+def test_a_data_set_may_generate_streams(dataroot: Path) -> None:
+    dataset = Inverting(DatasetSettings(dataroot, "train", TrainingTransform("crop", crop_size=8), streams=GENERATED))
+    (batch,) = TrainingLoader(dataset, batch_size=3, seed=0).epoch(0)
+    assert list(batch) == ["A", "N", "B", "A_paths", "N_paths", "B_paths"]
+    torch.testing.assert_close(batch["A"], -batch["B"], atol=1e-6, rtol=0)
+    assert batch["A_paths"] == batch["B_paths"]
+    (again,) = TrainingLoader(dataset, batch_size=3, seed=0).epoch(0)
+    (other,) = TrainingLoader(dataset, batch_size=3, seed=0).epoch(1)
+    assert torch.equal(batch["N"], again["N"]) and not torch.equal(batch["N"], other["N"])
+
+
+def test_a_generated_stream_needs_a_data_set_that_makes_it(dataroot: Path) -> None:
+    with pytest.raises(UserError, match="made while loading \\(A, N\\), which this data set does not do"):
+        loader(dataroot, GENERATED)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from data.loader import TrainingDataset, TrainingLoader
+from data.datasets import TrainingDataset
+from data.loader import TrainingLoader
 from data.sampler import SampleKey
 from tests.conftest import small_model_flags, write_rain_dataset
 from util.errors import STOP_SIGNALS
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs process groups")
 LOADER = """
 import os, signal, sys, time
 import torch
-from data.loader import TrainingDataset, TrainingLoader
+from data.datasets import TrainingDataset
+from data.loader import TrainingLoader
 
 class Zeros(TrainingDataset):
     def __init__(self): pass

@@ -50,7 +50,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_pairs_have_equal_names_and_the_clean_side_is_the_source(clean: Path, tmp_path: Path) -> None:
     assert run(clean, tmp_path / "out", "--phase", "test", "--per_image", "2") == 0
-    units = find_test_units(dataroot=tmp_path / "out", phase="test", direction="AtoB", eval_pairs="yes")
+    units = find_test_units(dataroot=tmp_path / "out", phase="test", ends=("A", "B"), eval_pairs="yes")
     assert len(units) == 10
     for rainy, target in units:
         source = next(clean / name for name in NAMES if target.name.startswith(Path(name).with_suffix("").as_posix()))

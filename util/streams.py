@@ -48,18 +48,30 @@ def groups(streams: Iterable[Stream]) -> list[list[Stream]]:
     """The streams that are drawn together: each with those that are paired with it, directly or through another.
 
     Raises:
-        ValueError: a name twice, or a stream paired with one that is not declared before it.
+        ValueError: a name twice, or a stream paired with one that there is not.
     """
-    members: dict[str, list[Stream]] = {}
-    found: list[list[Stream]] = []
-    for stream in streams:
-        if stream.name in members or (stream.paired_with is not None and stream.paired_with not in members):
-            raise ValueError(f"stream {stream.name!r} is declared twice, or before the stream it is paired with")
-        if stream.paired_with is None:
-            found.append([])
-        members[stream.name] = found[-1] if stream.paired_with is None else members[stream.paired_with]
-        members[stream.name].append(stream)
-    return found
+    every = list(streams)
+    found = {stream.name: [stream] for stream in every}
+    if len(found) < len(every) or not {stream.paired_with for stream in every} <= {None, *found}:
+        names = ", ".join(stream.name for stream in every)
+        raise ValueError(f"streams {names}: a name twice, or one is paired with a stream that is not there")
+    for stream in every:
+        if stream.paired_with is not None and found[stream.paired_with] is not found[stream.name]:
+            merged = sorted(found[stream.name] + found[stream.paired_with], key=every.index)
+            found.update({member.name: merged for member in merged})
+    return list({id(members): members for members in (found[stream.name] for stream in every)}.values())
+
+
+def folder_ends(streams: Iterable[Stream], direction: str) -> tuple[str, ...]:
+    """What follows the phase in the names of the streams' folders; under ``BtoA`` that of A is B and that of B is A."""
+    swapped = {"A": "B", "B": "A"} if direction == "BtoA" else {}
+    return tuple(swapped.get(stream.name, stream.name) for stream in streams)
+
+
+def source_and_target(streams: Sequence[Stream], direction: str) -> tuple[str, str]:
+    """The same of source and target in a test; a model of one stream may have ground truth in the other of A and B."""
+    first, *others = folder_ends(streams, direction)
+    return first, others[0] if others else ("A" if first == "B" else "B")
 
 
 def batch_images(batch: Mapping[str, Any]) -> int:

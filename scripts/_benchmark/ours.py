@@ -181,7 +181,7 @@ class Loading:
     """The training images of a folder, epoch by epoch."""
 
     def __init__(self, opt: Options) -> None:
-        self._loader = create_training_loader(opt, choose_device(opt.gpu_ids).type)
+        self._loader = create_training_loader(opt, device_type=choose_device(opt.gpu_ids).type)
 
     def epoch(self, number: int) -> dict[str, float]:
         """Seconds until the epoch's last batch was there, and its images, of both sides."""

@@ -147,9 +147,9 @@ def _some(names: Iterable[str]) -> str:
 
 def check_training(survey: Survey, opt: Any) -> Iterator[Finding]:
     """Whether every training image can be cropped as the options say, and whether there are enough."""
-    from data.aligned_dataset import aligned_units
-    from data.files import DOMAINS, check_pairs, images_in
+    from data.files import DOMAINS, aligned_units, check_pairs, images_in
     from data.transforms import TrainingTransform
+    from util.streams import UNPAIRED, folder_ends
 
     folders = [f"{opt.phase}{domain}" for domain in DOMAINS]
     aligned = opt.dataset_mode == "aligned"
@@ -161,7 +161,9 @@ def check_training(survey: Survey, opt: Any) -> Iterator[Finding]:
     sizes = dict(survey.sizes)
     if aligned:
         units = [
-            unit for unit in aligned_units(survey.root, opt.phase, opt.direction) if all(f.path in sizes for f in unit)
+            unit
+            for unit in aligned_units(survey.root, opt.phase, folder_ends(UNPAIRED, opt.direction))
+            if all(f.path in sizes for f in unit)
         ]
         check_pairs(units, sizes)
         domains = {"pairs": [source for source, _ in units]}
@@ -184,9 +186,11 @@ def check_pairs_of(survey: Survey, phase: str, direction: str) -> Iterator[Findi
     if not any(f"{phase}{domain}" in survey.folders for domain in DOMAINS):
         return
     from data.creation import SMALLEST_PAIR
+    from util.streams import UNPAIRED, source_and_target
 
     subject, sizes = f"{phase} pairs", dict(survey.sizes)
-    units = find_test_units(dataroot=survey.root, phase=phase, direction=direction, eval_pairs="auto")
+    ends = source_and_target(UNPAIRED, direction)
+    units = find_test_units(dataroot=survey.root, phase=phase, ends=ends, eval_pairs="auto")
     units = [unit for unit in units if all(file.path in sizes for file in unit)]
     if all(len(unit) == 1 for unit in units):
         todo = "for numbers, put the same scenes without rain under the same names into the other domain's folder"
