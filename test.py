@@ -24,6 +24,7 @@ from data.derain.run import derain
 from models import create_model
 from models.networks.describe import describe_state
 from options import Options, parse_test
+from options.flags import TEST
 from options.room import check_room
 from util.engine.checkpoint import load_weights
 from util.engine.device import choose_device
@@ -33,14 +34,11 @@ from util.engine.translator import Translator
 from util.errors import entry_point
 from util.evaluation import summary_table
 from util.logs import set_up_logging
+from util.option import Scope
 from util.pages.labels import headings
 from util.results import INPUT, OUTPUT, TARGET, ResultFolder
 
 logger = logging.getLogger("test")
-
-OF_DATA_SETS = ("dataroot", "dataset_mode", "phase", "preprocess", "load_size", "crop_size", "num_test",
-                "max_dataset_size", "eval_pairs", "protocol")  # fmt: skip
-"""Options without a meaning for ``--input``."""
 
 
 @entry_point
@@ -83,7 +81,8 @@ def weights_of(opt: Options) -> Path:
 
 def derain_input(opt: Options, translate: Translator, words: Mapping[str, str], notes: Sequence[str]) -> None:
     """Derain the pictures that ``--input`` names."""
-    if useless := [f"--{name}" for name in OF_DATA_SETS if name in opt.given]:
+    of_data_sets = [option.name for option in TEST.options if option.scope in (Scope.DATASET, Scope.IMAGES)]
+    if useless := [f"--{name}" for name in of_data_sets if name in opt.given]:
         logger.warning("%s: without a meaning for --input, which takes whole pictures", ", ".join(useless))
     summary, place = derain(
         Path(opt.input).expanduser(),

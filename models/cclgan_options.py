@@ -12,7 +12,7 @@ from models.losses.rain_exchange import DISTANCES
 from models.networks import SAMPLERS
 from models.networks.semantic import SEMANTIC_ENCODERS
 from util.errors import UserError
-from util.option import Option
+from util.option import Option, Scope
 
 logger = logging.getLogger(__name__)
 
@@ -43,21 +43,21 @@ OPTIONS = (
            "wide_berhu: only for wide ones, else l1",
            choices=tuple(DISTANCES)),
     Option("nce_layers", "down1,down2,block1", "layers of the generators for LCL, by name or position "
-           "(the default is 4,8,12 of the antialiased ResNet)", architecture=True),
+           "(the default is 4,8,12 of the antialiased ResNet)", scope=Scope.ARCHITECTURE),
     Option("nce_T", 0.07, "temperature τ of LCL", above=0),
     Option("num_patches", 256, "LCL's locations per layer", minimum=1),
-    Option("netF", "mlp_sample", "LCL's projection heads", choices=SAMPLERS, architecture=True),
-    Option("netF_nc", 256, "width of LCL's projection heads", minimum=1, architecture=True),
+    Option("netF", "mlp_sample", "LCL's projection heads", choices=SAMPLERS, scope=Scope.ARCHITECTURE),
+    Option("netF_nc", 256, "width of LCL's projection heads", minimum=1, scope=Scope.ARCHITECTURE),
     Option("lcl_terms", 2, "2: R→N̂ and N→R̂ (paper); 4: also N̂→R̃ and R̂→Ñ (release)", choices=(2, 4)),
     Option("intra_beta", 0.1, "β of eq. 1: weight of the generated negative", minimum=0),
     Option("intra_negatives", "both", "intra-CCL's negatives (Table 3)", choices=INTRA_NEGATIVES),
     Option("inter_gamma", 0.2, "γ of eq. 4: weight of the generated positive", minimum=0),
     Option("inter_positives", "both", "inter-CCL's positives (Table 4)", choices=INTER_POSITIVES),
     Option("inter_layers", "conv2,conv3", "layers of the discriminators for inter-CCL, by name or position "
-           "(the default is 3,7 of the antialiased PatchGAN)", architecture=True),
+           "(the default is 3,7 of the antialiased PatchGAN)", scope=Scope.ARCHITECTURE),
     Option("inter_patches", 256, "inter-CCL's locations per layer", minimum=1),
     Option("inter_updates_D", False, "let the discriminators learn from inter-CCL too"),
-    Option("inter_nc", 256, "width of inter-CCL's projection heads", minimum=1, architecture=True),
+    Option("inter_nc", 256, "width of inter-CCL's projection heads", minimum=1, scope=Scope.ARCHITECTURE),
     Option("semantic_encoder", "clip", "φ of intra-CCL", choices=SEMANTIC_ENCODERS),
     Option("semantic_size", None, "side of φ's input in pixels, if not the one it was trained with", type=int,
            minimum=32, maximum=LARGEST_SEMANTIC_SIZE),

@@ -27,7 +27,7 @@ from models.losses import GANLoss, PatchNCELoss
 from models.networks import SAMPLERS, create_sampler, sample_locations
 from models.networks.batching import encode_together, forward_together, generate_together
 from util.errors import UserError
-from util.option import Option
+from util.option import Option, Scope
 
 Features = list[Tensor]
 """One feature map [N, C_l, H_l, W_l] per layer."""
@@ -56,10 +56,10 @@ class CUTModel(Model):
         Option("lambda_NCE", 1.0, "weight of PatchNCE", minimum=0),
         Option("nce_idt", True, "also PatchNCE between real_B and G(real_B)"),
         Option("nce_layers", "pad,down1,down2,block1,block5", "layers of G for PatchNCE, by name or position "
-               "(the default is 0,4,8,12,16 of the antialiased ResNet)", architecture=True),
+               "(the default is 0,4,8,12,16 of the antialiased ResNet)", scope=Scope.ARCHITECTURE),
         Option("nce_includes_all_negatives_from_minibatch", False, "negatives from all images of the batch"),
-        Option("netF", "mlp_sample", "projection head of the features", choices=SAMPLERS, architecture=True),
-        Option("netF_nc", 256, "width of the projection head", minimum=1, architecture=True),
+        Option("netF", "mlp_sample", "projection head of the features", choices=SAMPLERS, scope=Scope.ARCHITECTURE),
+        Option("netF_nc", 256, "width of the projection head", minimum=1, scope=Scope.ARCHITECTURE),
         Option("nce_T", 0.07, "temperature τ of PatchNCE", above=0),
         Option("num_patches", 256, "locations per layer", minimum=1),
         Option("flip_equivariance", False, "mirror G's input at random and its features back"),

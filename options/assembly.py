@@ -13,9 +13,9 @@ from data.loader import TrainingLoader
 from models import Model, create_model
 from models.networks.describe import describe_state
 from options.checks import decided_by_host
-from options.facts import option_facts
-from options.namespace import Options
+from options.parse import option_facts
 from options.room import check_room
+from options.schema import Options
 from util.engine.compile import AUTO
 from util.engine.cuda_graphs import choose_graphs, obstacle
 from util.engine.device import keep_freed_memory

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.transforms import CROPS_AFTER_RESIZING
-from options.program import Program
+from options.flags import Program
 from util.errors import UserError
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from models.base_model import discriminator_from, generator_from
-from options.namespace import Options
+from options.schema import Options
 from util.errors import UserError
 from util.memory import GIB, whole_memory
 

@@ -21,7 +21,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.creation import create_test_dataset
 from options import parse_test
-from options.test_options import PROTOCOLS
+from options.flags import PROTOCOLS
 from scripts._ablation.grids import GRIDS, Grid
 from scripts._ablation.runner import Runner
 from scripts._ablation.runs import Places, Run, finished, plan

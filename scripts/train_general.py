@@ -30,9 +30,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 import test as test_program
 import train as train_program
-from options.files import read_options
-from options.naming import check_name
-from options.weights import SHIPPED
+from options.runs import SHIPPED, check_name, read_options
 from scripts._general.dataset import CLEAN, make_dataset
 from scripts._general.measure import gain_by_input, table
 from scripts._general.publish import publish, write_card

@@ -17,8 +17,7 @@ from PIL import Image
 import test as test_program
 import train as train_program
 from models.networks import create_generator
-from options.declared import options_of
-from options.program import TEST, TRAIN
+from options.flags import TEST, TRAIN, options_of
 from scripts import (
     ablate,
     benchmark,

@@ -307,7 +307,7 @@ def test_two_real_rows_one_of_which_fails(
     assert float(lines["CUT"]["psnr_mean"]) == metrics["mean"]["psnr"]
     assert float(lines["rainy input"]["ciede2000_mean"]) == metrics["mean"]["input_ciede2000"]
     assert "exit code 2" in lines["broken"]["remark"]
-    options = yaml.safe_load((tmp_path / "checkpoints" / "table1_cut_seed0" / "options.yaml").read_text())
+    options = yaml.safe_load((tmp_path / "checkpoints" / "table1_cut_seed0" / "options.yaml").read_text())["resolved"]
     assert (options["seed"], options["ngf"], options["model"]) == (0, 4, "cut")
     log = tmp_path / "results" / "table1" / "logs" / "table1_broken_seed0.log"
     assert not processes or "layer '99'" in log.read_text(encoding="utf-8")

@@ -70,7 +70,8 @@ def check_same(whole: Path, parts: Path, told: str) -> None:
             nets = [torch.load(run / path.name, weights_only=True) for run in (whole, parts)]
             assert differences(*nets) == [], (told, path.name)
     options = [yaml.safe_load((run / OPTIONS_FILE).read_text(encoding="utf-8")) for run in (whole, parts)]
-    assert {**options[0], "checkpoints_dir": ""} == {**options[1], "checkpoints_dir": ""}, told
+    for part in ("given", "resolved"):
+        assert {**options[0][part], "checkpoints_dir": ""} == {**options[1][part], "checkpoints_dir": ""}, told
 
 
 def looks(run: Path, *, unfinished: bool) -> str:

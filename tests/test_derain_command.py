@@ -176,7 +176,7 @@ MISTAKES = [
 def test_a_checkout_without_its_model_asks_for_one(
     call: Call, tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("options.parser.SHIPPED", tmp_path / "absent")
+    monkeypatch.setattr("options.parse.SHIPPED", tmp_path / "absent")
     code, said = call("--input", "photos")
     assert code == EXIT_USER_ERROR and "--checkpoint is missing" in said
 

@@ -16,9 +16,8 @@ import yaml
 from data import DATASETS
 from models import MODELS
 from options import Options, parse_test, parse_train
-from options.declared import options_of
-from options.program import PROGRAMS
-from options.values import shown
+from options.flags import PROGRAMS, options_of
+from options.schema import shown
 from util.evaluation import Scores
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -72,7 +72,7 @@ def test_every_model_trains_and_changes_all_its_networks(work: Workplace, model:
 def test_fastcut_brings_its_own_defaults(work: Workplace) -> None:
     flags = [*small_model_flags("cut"), "--CUT_mode", "fastcut", "--max_dataset_size", "2"]
     assert work.train(*flags, *ONE_EPOCH, "--no_html") == 0
-    options = yaml.safe_load((work.run() / "options.yaml").read_text())
+    options = yaml.safe_load((work.run() / "options.yaml").read_text())["resolved"]
     assert (options["lambda_NCE"], options["nce_idt"], options["flip_equivariance"]) == (10.0, False, True)
     assert "NCE_Y" not in work.losses()[0]
 

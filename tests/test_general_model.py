@@ -18,7 +18,7 @@ import test as test_program
 from data.rain.synthesis import generator_for, rain_on
 from models.networks import create_generator
 from options import parse_train
-from options.weights import SHIPPED
+from options.runs import SHIPPED
 from scripts import train_general
 from scripts._general import dataset as recipe
 from scripts._general.measure import gain_by_input

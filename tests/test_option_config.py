@@ -28,6 +28,13 @@ def saved(*flags: str, file: str = "run.yaml") -> str:
     return file
 
 
+def flattened(file: str) -> str:
+    """The same file as earlier versions wrote it: every option's value, without what the user gave."""
+    values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))["resolved"]
+    Path(file).write_text(yaml.safe_dump(values), encoding="utf-8")
+    return file
+
+
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
@@ -59,16 +66,28 @@ def test_testing_takes_architecture_and_place_from_a_training_s_file(caplog: pyt
     assert (opt.dataroot, opt.gpu_ids) == ("photos", "-1")
 
 
-def test_testing_takes_no_training_settings_and_names_them_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    flags = ("--preprocess", "crop", "--load_size", "99", "--crop_size", "48", "--batch_size", "2",
-             "--max_dataset_size", "5", "--precision", "bf16")  # fmt: skip
-    opt = parse_test(["--config", saved(*flags)])
-    assert not differences(opt, parse_test(["--dataroot", "photos"]))
+SETTINGS = ("--preprocess", "crop", "--load_size", "99", "--crop_size", "48", "--batch_size", "2",
+            "--max_dataset_size", "5", "--precision", "bf16")  # fmt: skip
+
+
+def names_left_out(caplog: pytest.LogCaptureFixture) -> set[str]:
     (warning,) = warnings(caplog)
-    names = warning.removeprefix("run.yaml: ").split(" left out")[0].split(", ")
+    return set(warning.removeprefix("run.yaml: ").split(" left out")[0].split(", "))
+
+
+def test_testing_takes_no_training_settings_and_names_them_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    opt = parse_test(["--config", saved(*SETTINGS, "--lr", "0.5")])
+    assert not differences(opt, parse_test(["--dataroot", "photos"]))
+    assert names_left_out(caplog) == {flag[2:] for flag in SETTINGS[::2]} | {"lr"}
+
+
+def test_testing_takes_no_training_settings_from_a_file_of_an_earlier_version(caplog: pytest.LogCaptureFixture) -> None:
+    opt = parse_test(["--config", flattened(saved(*SETTINGS))])
+    assert not differences(opt, parse_test(["--dataroot", "photos"]))
+    names = names_left_out(caplog)
     assert {"preprocess", "load_size", "crop_size", "no_flip", "batch_size", "serial_batches", "max_dataset_size",
-            "precision", "phase", "lr", "n_epochs"} <= set(names)  # fmt: skip
-    assert not {"model", "netG", "dataroot", "name", "direction"} & set(names)
+            "precision", "phase", "lr", "n_epochs"} <= names  # fmt: skip
+    assert not {"model", "netG", "dataroot", "name", "direction"} & names
 
 
 def test_the_command_line_still_sets_what_a_training_s_file_may_not() -> None:
@@ -98,18 +117,17 @@ def test_a_file_for_both_programs_gives_each_its_own(caplog: pytest.LogCaptureFi
 
 
 def test_keys_of_another_model_are_left_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    opt = parse_train(["--config", saved("--model", "cut", "--ngf", "32"), "--model", "cycle_gan"])
+    own = ("--CUT_mode", "FastCUT", "--nce_T", "0.1", "--flip_equivariance", "false")
+    opt = parse_train(["--config", saved("--model", "cut", "--ngf", "32", *own), "--model", "cycle_gan"])
     assert (opt.model, opt.ngf) == ("cycle_gan", 32)
     (warning,) = warnings(caplog)
     assert all(name in warning for name in ("CUT_mode", "nce_T", "flip_equivariance")) and "ngf" not in warning
 
 
-def test_another_model_has_its_own_defaults(caplog: pytest.LogCaptureFixture) -> None:
+def test_another_model_has_its_own_defaults() -> None:
     file = saved("--model", "cut", "--beta1", "0.7")
     opt = parse_train(["--config", file, "--model", "cycle_gan"])
     assert differences(opt, parse_train(["--dataroot", "photos", "--model", "cycle_gan"])) == {"beta1"}
-    (note,) = notes(caplog)
-    assert "--model cycle_gan overrides run.yaml" in note and "no_antialias true" in note
 
 
 @pytest.mark.parametrize(("line", "hint"), [("n_epoch: 3", "n_epochs"), ("lambda_NEC: 3", "lambda_NCE")])
@@ -127,21 +145,37 @@ def test_on_the_command_line_foreign_options_stay_errors() -> None:
 # Under another preset
 
 
-def test_another_preset_on_the_command_line_brings_its_defaults(caplog: pytest.LogCaptureFixture) -> None:
+def test_another_preset_on_the_command_line_brings_its_defaults() -> None:
     file = saved("--model", "cut")
     opt = parse_train(["--config", file, "--CUT_mode", "FastCUT"])
     assert not differences(opt, parse_train(["--dataroot", "photos", "--model", "cut", "--CUT_mode", "FastCUT"]))
-    (note,) = notes(caplog)
-    assert note == (
-        "--CUT_mode FastCUT overrides run.yaml, so its defaults hold: "
-        "flip_equivariance true, lambda_NCE 10.0, n_epochs 150, n_epochs_decay 50, nce_idt false"
-    )
 
 
 def test_values_that_were_no_defaults_stay_under_another_preset() -> None:
     file = saved("--model", "cut", "--lambda_NCE", "3", "--n_epochs", "7")
     opt = parse_train(["--config", file, "--CUT_mode", "FastCUT", "--n_epochs_decay", "9"])
     assert (opt.lambda_NCE, opt.n_epochs, opt.n_epochs_decay, opt.nce_idt) == (3.0, 7, 9, False)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_what_the_user_set_outlives_a_continuation(flat: bool) -> None:
+    """A value that the new preset has by default was set by the user, and stays under the next preset."""
+    file = saved("--model", "cut", "--n_epochs", "150", file="checkpoints/rain/options.yaml")
+    if flat:
+        flattened(file)
+    continued = parse_train(["--name", "rain", "--continue_train"])
+    assert "n_epochs" in continued.given and "lr" not in continued.given
+    save_options(continued, file)
+    fast = ["--name", "rain", "--continue_train", "--CUT_mode"]
+    save_options(parse_train([*fast, "FastCUT"]), file)
+    again = parse_train([*fast, "CUT"])
+    assert (again.n_epochs, again.n_epochs_decay, again.lambda_NCE) == (150, 200, 1.0)
+
+
+def test_a_hand_written_file_may_have_an_option_called_given_or_resolved_as_any_unknown_one() -> None:
+    Path("c.yaml").write_text("given: {lr: 1}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="'given' in c"):
+        parse_train(["--dataroot", "x", "--config", "c.yaml"])
 
 
 def test_the_same_preset_again_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -156,12 +190,17 @@ def test_a_file_that_names_no_preset_keeps_what_it_says(caplog: pytest.LogCaptur
     assert not notes(caplog)
 
 
-def test_continuing_under_another_preset_brings_its_defaults(caplog: pytest.LogCaptureFixture) -> None:
-    saved("--model", "cclgan", "--lambda_intra", "0.1", file="checkpoints/rain/options.yaml")
+@pytest.mark.parametrize("flat", [False, True])
+def test_continuing_under_another_preset_brings_its_defaults(caplog: pytest.LogCaptureFixture, flat: bool) -> None:
+    file = saved("--model", "cclgan", "--lambda_intra", "0.1", file="checkpoints/rain/options.yaml")
+    if flat:
+        flattened(file)
     opt = parse_train(["--name", "rain", "--continue_train", "--preset", "release"])
     assert (opt.preset, opt.lcl_terms, opt.gan_mode, opt.lambda_intra) == ("release", 4, "hinge", 0.1)
     (note,) = notes(caplog)
-    assert note.startswith("--preset release overrides") and note.endswith("gan_mode hinge, lcl_terms 4")
+    assert note == (
+        "checkpoints/rain/options.yaml: other defaults hold under the options given now: gan_mode hinge, lcl_terms 4"
+    )
 
 
 def test_continuing_keeps_the_architecture_that_the_weights_have(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +223,8 @@ def test_continuing_keeps_the_architecture_that_the_weights_have(monkeypatch: py
 
 def test_a_model_that_is_gone_from_the_file_does_not_matter_under_another() -> None:
     values = yaml.safe_load(Path(saved("--model", "cut")).read_text(encoding="utf-8"))
-    Path("c.yaml").write_text(yaml.safe_dump({**values, "model": "gone"}), encoding="utf-8")
+    values["given"]["model"] = "gone"
+    Path("c.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     assert parse_train(["--config", "c.yaml", "--model", "cut"]).model == "cut"
     with pytest.raises(UserError, match="gone"):
         parse_train(["--config", "c.yaml"])

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from options import Options, parse_test, parse_train, read_options, save_options
-from options.values import convert
+from options.schema import convert
 from util.errors import UserError
-from util.option import Option
+from util.option import Option, Scope
 from util.registry import Registry
 
 ARCHITECTURE = {"netG": "unet_128", "ngf": 24, "normG": "batch", "residual": True, "direction": "BtoA", "width": 5}
@@ -21,7 +21,7 @@ ARCHITECTURE = {"netG": "unet_128", "ngf": 24, "normG": "batch", "residual": Tru
 
 class Streaks:
     options: tuple[Option, ...] = (
-        Option("width", 8, "of the head", architecture=True),
+        Option("width", 8, "of the head", scope=Scope.ARCHITECTURE),
         Option("alpha", 1.0, "a weight"),
     )
 
@@ -243,13 +243,17 @@ def test_null_is_a_value_where_the_converter_knows_none() -> None:
 # Writing
 
 
-def test_a_saved_file_is_sorted_and_tells_the_command_line() -> None:
-    save_options(Options({"lr": 1.0, "beta": 2}, command="python train.py --name 'a b'"), "deep/o.yaml")
+def test_a_saved_file_is_sorted_and_tells_the_command_line_and_what_was_given() -> None:
+    opt = Options({"lr": 1.0, "beta": 2}, given=("lr", "config"), command="python train.py --name 'a b'")
+    save_options(opt, "deep/o.yaml")
     assert Path("deep/o.yaml").read_text(encoding="utf-8").splitlines() == [
         "# python train.py --name 'a b'",
         "# Usable as --config o.yaml",
-        "beta: 2",
-        "lr: 1.0",
+        "given:",
+        "  lr: 1.0",
+        "resolved:",
+        "  beta: 2",
+        "  lr: 1.0",
     ]
 
 

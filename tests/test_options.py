@@ -15,12 +15,10 @@ from typing import Any
 import pytest
 
 from options import Options, parse_test, parse_train, save_options
-from options.base_options import BASE_OPTIONS
-from options.test_options import PROTOCOLS, TEST_OPTIONS
-from options.train_options import TRAIN_OPTIONS
+from options.flags import PROTOCOLS, TEST, TRAIN
 from util.errors import UserError, entry_point
 from util.metrics import PROTOCOLS as METRICS
-from util.option import Option
+from util.option import Option, Scope
 from util.registry import Registry
 
 
@@ -30,7 +28,7 @@ class Streaks:
     options: tuple[Option, ...] = (
         Option("mode", "Slow", "how", choices=("Slow", "Fast")),
         Option("alpha", 1.0, "a weight", minimum=0),
-        Option("width", 8, "of the head", architecture=True, minimum=1),
+        Option("width", 8, "of the head", scope=Scope.ARCHITECTURE, minimum=1),
     )
 
     @classmethod
@@ -223,7 +221,7 @@ def test_part_of_a_choice_is_no_choice(part: str) -> None:
 
 
 def test_no_choices_are_declared_as_one_string() -> None:
-    choices = [option.choices for option in (*BASE_OPTIONS, *TRAIN_OPTIONS, *TEST_OPTIONS) if option.choices]
+    choices = [option.choices for option in (*TRAIN.options, *TEST.options) if option.choices]
     assert choices and all(isinstance(words, tuple) and len(words) > 1 for words in choices)
 
 
@@ -409,7 +407,7 @@ def test_a_name_may_be_a_folder_in_a_folder() -> None:
 
 PLUGIN = """
 import models
-from util.option import Option
+from util.option import Option, Scope
 class Mist:
     options = (Option("density", 0.5, "of the mist"),)
     @classmethod
@@ -498,7 +496,7 @@ def test_parsing_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_options_hold_nothing_but_options() -> None:
     own = {"mode", "alpha", "width"}
-    assert vars(train()).keys() == {option.name for option in (*BASE_OPTIONS, *TRAIN_OPTIONS)} | own
+    assert vars(train()).keys() == {option.name for option in TRAIN.options} | own
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))])  # noqa: S301 - our own bytes

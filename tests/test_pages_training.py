@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from options import parse_train
-from options.facts import option_facts
+from options.parse import option_facts
 from util.environment import describe_environment, git_commit
 from util.errors import UserError
 from util.pages.run_facts import OptionFact, RunFacts
@@ -216,7 +216,7 @@ def test_the_facts_of_a_run_compare_with_its_models_defaults(tmp_path: Path) -> 
     assert facts["CUT_mode"].changed
     assert not facts["lambda_NCE"].changed  # 10 is FastCUT's own
     assert facts["lambda_NCE"].value == "10.0"
-    assert facts.keys() == vars(opt).keys() - {"config", "continue_train"}
+    assert facts.keys() == vars(opt).keys() - {"config", "continue_train", "epoch", "epoch_count"}
 
 
 def test_the_environment_names_no_place_and_nobody() -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from options.types import duration
+from options.schema import duration
 from tests.small_run import Run, at_step
 from util.engine import stop as interrupt_module
 from util.engine.stop import Deadline, Interrupt

@@ -1,11 +1,25 @@
-"""One command-line flag, as data. Declared once here, in a model or in a dataset; parsed in ``options/``."""
+"""One command-line flag, as data. Declared in ``options/flags.py`` or by a model or dataset; parsed in ``options/``."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
+
+
+class Scope(Enum):
+    """What an option is about. Decides where its value may come from and whether results depend on it."""
+
+    CALL = "how the program was called this time: never saved, never taken over from a run"
+    RUN = "which run, and the code it needs: saved, but never taken over from a run"
+    MACHINE = "the machine: results do not depend on it"
+    OUTPUT = "what a training shows and keeps: results do not depend on it"
+    DATASET = "where the images are: testing takes it from the run"
+    IMAGES = "which images of the dataset are used, and how they are read and measured"
+    ARCHITECTURE = "what the networks are: testing takes it from the run"
+    SETTINGS = "anything else that results depend on"
 
 
 def parse_bool(text: str) -> bool:
@@ -23,9 +37,8 @@ class Option:
     """One flag ``--name``.
 
     ``type`` converts the text; it is taken from the default where it is not given (a boolean default makes
-    a switch that also accepts ``--flag false``). ``architecture`` marks what a checkpoint's shape or its
-    meaning depends on: testing and resuming take such values from the run. ``minimum`` and
-    ``maximum`` are inclusive, ``above`` is exclusive.
+    a switch that also accepts ``--flag false``). ``minimum`` and ``maximum`` are inclusive, ``above`` is exclusive.
+    Repetitions of a flag whose default is a tuple add up; of any other flag the last one counts.
     """
 
     name: str
@@ -33,15 +46,30 @@ class Option:
     help: str
     type: Callable[[str], Any] | None = None
     choices: tuple[Any, ...] | None = None
-    architecture: bool = False
+    scope: Scope = Scope.SETTINGS
     minimum: float | None = None
     above: float | None = None
     maximum: float | None = None
 
     @property
+    def is_architecture(self) -> bool:
+        """Whether a checkpoint's shape or meaning depends on it."""
+        return self.scope is Scope.ARCHITECTURE
+
+    @property
+    def influences_results(self) -> bool:
+        """Whether two runs that differ in this option alone may have different results."""
+        return self.scope not in (Scope.CALL, Scope.RUN, Scope.MACHINE, Scope.OUTPUT)
+
+    @property
     def is_switch(self) -> bool:
         """Whether ``--flag`` alone means true."""
         return isinstance(self.default, bool)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the flag may be given several times, and all its values count."""
+        return isinstance(self.default, tuple)
 
     def converter(self) -> Callable[[str], Any]:
         """The function that turns the command line's text into a value."""

@@ -17,37 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from options import Options, parse_train, read_options
-from options.declared import options_of
-from options.program import OF_THE_CALL, TRAIN
-from options.train_options import DISPLAY_OPTIONS
+from options.flags import TRAIN, options_of
 from scripts._ablation.grids import Grid, GridRow
 from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.errors import UserError
 from util.files import write_atomically
+from util.option import Scope
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = "ablation.json"
-SET_BY_THE_GRID = frozenset(
-    {
-        "model",
-        "name",
-        "suffix",
-        "dataroot",
-        "checkpoints_dir",
-        "seed",
-        "phase",
-        "epoch",
-        "epoch_count",
-        "continue_train",
-    }
-)
 FOR_TESTING_TOO = ("gpu_ids", "plugin")
-WITHOUT_INFLUENCE = frozenset(
-    {"gpu_ids", "num_threads", "phase", "verbose", "norm", "save_latest_freq", "save_epoch_freq", "save_by_iter"}
-    | {"keep", "time_limit"}
-    | OF_THE_CALL
-    | {option.name for option in DISPLAY_OPTIONS}
+ALLOWED = ("config", "plugin")
+SET_BY_THE_GRID = frozenset(
+    {"model", "dataroot", "seed", "phase"}
+    | {option.name for option in TRAIN.options if option.scope in (Scope.CALL, Scope.RUN)} - {*ALLOWED}
 )
+WITHOUT_INFLUENCE = frozenset(
+    {"phase"} | {option.name for option in TRAIN.options if not option.influences_results}
+)  # phase is the same in all runs
 
 
 @dataclass(frozen=True)
@@ -110,7 +97,9 @@ class Run:
 
 def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``options`` that can change a number, as they come back from JSON."""
-    kept = {name: value for name, value in sorted(options.items()) if name not in WITHOUT_INFLUENCE}
+    kept = {
+        name: value for name, value in sorted(options.items()) if name not in WITHOUT_INFLUENCE and value is not None
+    }
     kept["dataroot"] = Path(str(kept.get("dataroot"))).expanduser().resolve().as_posix()
     return json.loads(json.dumps(kept, default=str))
 
@@ -191,7 +180,7 @@ def _read_done(record: Path, protocol: str) -> tuple[Any, dict[str, Any] | None]
         content = json.loads(record.read_text(encoding="utf-8"))
         metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
         if content["metrics_sha256"] == _digest(metrics_file) and metrics["protocol"] == protocol:
-            return content["settings"], metrics
+            return settings_of(content["settings"]), metrics
     return None, None
 
 

@@ -99,8 +99,9 @@ class OriginalModel:
     def __init__(self, checkout: Path, shape: tuple[int, int, int, int], flags: list[str]) -> None:
         sys.path[:] = [str(checkout), *(path for path in sys.path if Path(path).resolve() != Path(__file__).parent)]
         sys.argv = [str(checkout / "train.py"), *flags]
+        from options.train_options import TrainOptions  # type: ignore[import-not-found,unused-ignore]
+
         import models  # the checkout's
-        from options.train_options import TrainOptions  # type: ignore[attr-defined,unused-ignore]
 
         opt = TrainOptions().parse()  # type: ignore[no-untyped-call,unused-ignore]
         self.device = torch.device("cuda", opt.gpu_ids[0]) if opt.gpu_ids else torch.device("cpu")

@@ -52,5 +52,7 @@ class Request:
         """The folder that was named, or else the run's; None if there is neither."""
         if self.dataroot is not None:
             return Path(self.dataroot).expanduser()
-        opt = self.options()
-        return Path(opt.dataroot).expanduser() if "dataroot" not in opt.given else None
+        try:
+            return Path(self.options_of_run().dataroot).expanduser()
+        except UserError:
+            return None

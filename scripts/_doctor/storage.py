@@ -119,7 +119,7 @@ def check_networks(
     request: Request, budget: float = LOADING_SECONDS, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Finding]:
     """Whether the run's network files load: the latest first, then as many as there is time for."""
-    from options.naming import check_name
+    from options.runs import check_name
     from util.engine.checkpoint import load_file
     from util.errors import UserError
 

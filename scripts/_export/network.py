@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from options import Options
-from options.values import shown
+from options.schema import shown
 from util.environment import ROOT, git_commit
 from util.errors import UserError
 

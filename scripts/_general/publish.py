@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from options.files import read_options
+from options.runs import read_options
 from util.engine.checkpoint import load_file, net_file, save_atomically
 from util.engine.run_folder import LATEST, OPTIONS_FILE
 from util.errors import UserError
