@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, overload
@@ -14,16 +15,16 @@ import numpy as np
 
 from data.reading import ImageFile, Size
 from util.errors import UserError
+from util.finding import IMAGE_SUFFIXES, find_files, same_name
 from util.suggest import did_you_mean
+from util.text import first_names
 
-IMAGE_EXTENSIONS = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+logger = logging.getLogger(__name__)
+
 PHASES = ("train", "test", "val")
 DOMAINS = ("A", "B")
 DOMAIN_FOLDERS = frozenset(phase + domain for phase in PHASES for domain in DOMAINS)
 FOLDER_NAME = re.compile(r"\w[\w .-]*")  # no separators, no drive letters, nothing that starts with a dot
-LISTED = 6  # how many entries of a folder a message names
 
 Unit = tuple[ImageFile, ...]
 """One image, or images of one scene, such as a pair (source, target)."""
@@ -64,39 +65,8 @@ class UnfitPairs(UserError):
 
 
 def find_images(folder: Path) -> list[ImageFile]:
-    """All images below ``folder``, sorted by relative path.
-
-    Sub-folders and symbolic links are followed, except a link back into a folder it lies in. Hidden files
-    and folders and everything without an image extension (in any case) are ignored, and so are pipes and devices.
-    A dangling link to an image is listed, so that reading it names it.
-
-    Raises:
-        UserError: a folder cannot be listed.
-    """
-    found: list[ImageFile] = []
-    _collect(folder, PurePosixPath(), (), found)
-    return sorted(found, key=lambda file: file.name)
-
-
-def _collect(folder: Path, relative: PurePosixPath, parents: tuple[str, ...], found: list[ImageFile]) -> None:
-    real = os.path.realpath(folder)
-    if real in parents:
-        return
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise UserError(f"'{folder}' cannot be listed ({error.strerror}); check its permissions.") from error
-    for entry in visible:
-        path, name = folder / entry.name, relative / entry.name
-        try:
-            is_folder, is_file = entry.is_dir(), entry.is_file()
-        except OSError:  # a link in a circle, or nobody may look: where the name is an image's, reading it names it
-            is_folder, is_file = False, True
-        if is_folder:
-            _collect(path, name, (*parents, real), found)
-        elif path.suffix.lower() in IMAGE_EXTENSIONS and (is_file or entry.is_symlink()):
-            found.append(ImageFile(path, name.as_posix()))
+    """All images below ``folder``, sorted by relative path; see :func:`util.finding.find_files`."""
+    return [ImageFile(path, name) for name, path in find_files(folder).items()]
 
 
 def has_layout(dataroot: Path) -> bool:
@@ -131,7 +101,7 @@ def images_in(dataroot: Path, name: str) -> list[ImageFile]:
 def require_images(folder: Path, images: list[ImageFile]) -> list[ImageFile]:
     """``images`` itself, or a :class:`UserError` that says what ``folder`` holds instead."""
     if not images:
-        known = ", ".join(sorted(extension[1:] for extension in IMAGE_EXTENSIONS))
+        known = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         instead = f" but {_listing(folder)}" if _visible(folder) else ""
         raise UserError(f"'{folder}' holds no image{instead}; images are files that end in {known}.")
     return images
@@ -173,7 +143,7 @@ def _way_out(dataroot: Path, name: str) -> str:
     other = next((other for other in PHASES if (dataroot / f"{other}{domain}").is_dir()), None)
     if other:
         return f"create it, or choose another --phase, for example '{other}'"
-    if any(entry.suffix.lower() in IMAGE_EXTENSIONS for entry in dataroot.iterdir()):
+    if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in dataroot.iterdir()):
         return f"move images into it, or use --dataset_mode single for those in '{dataroot}'"
     return "create it"
 
@@ -185,11 +155,7 @@ def _visible(folder: Path) -> list[str]:
 
 def _listing(folder: Path) -> str:
     """The first entries of ``folder`` in words."""
-    names = _visible(folder)
-    if not names:
-        return "nothing at all"
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(f"'{name}'" for name in names[:LISTED]) + more
+    return first_names(_visible(folder)) or "nothing at all"
 
 
 class Matching(NamedTuple):
@@ -217,14 +183,20 @@ class Matching(NamedTuple):
 def match(first: Sequence[ImageFile], second: Sequence[ImageFile]) -> Matching:
     """Pair images with the same relative path without extension, case-sensitively, in the order of ``first``.
 
-    Where a folder has two files that differ in nothing but the extension, extensions count as well.
+    Names are compared in composed Unicode. Where a folder has two files that differ in nothing but the extension,
+    extensions count as well; where it has two that differ in nothing but the Unicode form, that does.
     """
-    by_stem = all(len({stem(file) for file in files}) == len(files) for files in (first, second))
-    ours, theirs = ({stem(file) if by_stem else file.name: file for file in files} for files in (first, second))
+    keys: tuple[Callable[[ImageFile], str], ...] = (
+        lambda file: same_name(stem(file)),
+        lambda file: same_name(file.name),
+        lambda file: file.name,
+    )
+    key = next((key for key in keys if all(len(set(map(key, f))) == len(f) for f in (first, second))), keys[-1])
+    ours, theirs = ({key(file): file for file in files} for files in (first, second))
     return Matching(
-        pairs=[(file, theirs[key]) for key, file in ours.items() if key in theirs],
-        only_first=[file.name for key, file in ours.items() if key not in theirs],
-        only_second=[file.name for key, file in theirs.items() if key not in ours],
+        pairs=[(file, theirs[name]) for name, file in ours.items() if name in theirs],
+        only_first=[file.name for name, file in ours.items() if name not in theirs],
+        only_second=[file.name for name, file in theirs.items() if name not in ours],
     )
 
 
@@ -329,6 +301,12 @@ def find_test_units(*, dataroot: Path, phase: str, ends: tuple[str, str], eval_p
     if matching.complete:
         return list(matching.pairs)
     if not matching.pairs and eval_pairs == "auto":
+        if matching.only_second and folder:
+            logger.warning(
+                "%s and %s have no file name in common ('%s', '%s'), so nothing is measured; give the two images of a "
+                "pair one name, or measure the results with scripts/evaluate.py --gt %s --pattern.",
+                *(source, target, matching.only_first[0], matching.only_second[0], folder),
+            )
         return alone
     raise UnfitPairs(
         matching.complaint(source, target),
@@ -345,13 +323,24 @@ def stem(file: ImageFile) -> str:
 def output_names(files: Sequence[ImageFile]) -> list[str]:
     """A unique relative name for the result of each file: its path without extension.
 
-    Files whose names would collide, also on a file system that ignores case, keep their extension
+    Files whose names would collide, also on a file system that ignores case or Unicode forms, keep their extension
     (``a.jpg`` and ``a.png``). Names never contain ``..``, so they stay below the folder they are used in.
     """
     names = [stem(file) for file in files]
     while True:
-        count = Counter(name.casefold() for name in names)
-        fuller = [f.name if count[name.casefold()] > 1 else name for f, name in zip(files, names, strict=True)]
+        count = Counter(_as_one(name) for name in names)
+        fuller = [f.name if count[_as_one(name)] > 1 else name for f, name in zip(files, names, strict=True)]
         if fuller == names:
-            return names
+            break
         names = fuller
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names):  # the same name in two forms, or in two cases
+        seen[_as_one(name)] += 1
+        if (number := seen[_as_one(name)]) > 1:
+            names[index] = f"{name}~{number}"
+    return names
+
+
+def _as_one(name: str) -> str:
+    """What some file system takes for the same name."""
+    return same_name(name).casefold()

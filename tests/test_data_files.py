@@ -9,7 +9,6 @@ import pytest
 from data.files import (
     PackedPaths,
     aligned_units,
-    find_images,
     find_test_units,
     images_in,
     match,
@@ -32,25 +31,6 @@ def files(*names: str) -> list[ImageFile]:
 
 def names_of(images: list[ImageFile]) -> list[str]:
     return [image.name for image in images]
-
-
-def test_finds_sub_folders_and_any_case_in_order_and_ignores_the_rest(tmp_path: Path) -> None:
-    touch(
-        *(tmp_path / name for name in ("b.PNG", "a.JpG", "sub/deep/c.tiff", "notes.txt", ".hidden.png", ".git/d.png"))
-    )
-    (tmp_path / "folder.png").mkdir()
-    assert names_of(find_images(tmp_path)) == ["a.JpG", "b.PNG", "sub/deep/c.tiff"]
-
-
-def test_links_are_followed_but_loops_end(tmp_path: Path) -> None:
-    touch(tmp_path / "root" / "a.png", tmp_path / "elsewhere" / "b.png")
-    try:
-        (tmp_path / "root" / "loop").symlink_to(tmp_path / "root", target_is_directory=True)
-        (tmp_path / "root" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-        (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "root", target_is_directory=True)
-    except OSError:
-        pytest.skip("this system does not allow symbolic links")
-    assert names_of(find_images(tmp_path / "root")) == ["a.png", "more/b.png"]
 
 
 def error_of(dataroot: Path, name: str = "trainA") -> str:
@@ -140,10 +120,23 @@ def test_extensions_count_where_stems_repeat() -> None:
         (("a.jpg", "a.png", "b.png"), ["a.jpg", "a.png", "b"]),
         (("A.jpg", "a.png"), ["A.jpg", "a.png"]),
         (("a.jpg", "a.jpg.png", "a.png"), ["a.jpg", "a.jpg.png", "a.png"]),
+        (("photo.gif", "photo.gif.png"), ["photo", "photo.gif"]),
+        (("\u00fc.png", "u\u0308.png"), ["\u00fc.png", "u\u0308.png~2"]),
     ],
 )
 def test_output_names_are_unique(found: tuple[str, ...], expected: list[str]) -> None:
     assert output_names(files(*found)) == expected
+
+
+def test_names_in_different_unicode_forms_are_pairs() -> None:
+    composed, decomposed = files("Stra\u00dfe_\u00fc.png", "e.png"), files("Stra\u00dfe_u\u0308.png", "e.png")
+    matching = match(composed, decomposed)
+    assert matching.complete and matching.pairs == list(zip(composed, decomposed, strict=True))
+
+
+def test_a_folder_with_both_forms_of_a_name_compares_them_as_they_are() -> None:
+    both = files("\u00fc.png", "u\u0308.png")
+    assert match(both, both).pairs == [(file, file) for file in both]
 
 
 def units(root: Path, eval_pairs: str, ends: tuple[str, str] = ("A", "B")) -> list[tuple[str, ...]]:
@@ -166,6 +159,12 @@ def test_without_a_name_in_common_auto_does_not_pair(tmp_path: Path, target: str
     assert units(tmp_path, "auto") == [("testA/1.png",)]
     with pytest.raises(UserError):
         units(tmp_path, "yes")
+
+
+def test_names_that_have_nothing_in_common_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path / "testA" / "rain-001.png", tmp_path / "testB" / "norain-001.png")
+    units(tmp_path, "auto")
+    assert "no file name in common ('rain-001.png', 'norain-001.png'), so nothing is measured" in caplog.text
 
 
 def test_partial_match_is_an_error_with_names_and_counts(tmp_path: Path) -> None:

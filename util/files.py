@@ -7,9 +7,10 @@ import errno
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from util.errors import UserError
 
@@ -17,6 +18,33 @@ _TEMPORARY = ".tmp"
 _LONGEST_NAME = 255  # bytes
 _HASH_DIGITS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EROFS)
+
+
+# What a network drive says for a moment, and how long to wait before each further try, in seconds.
+_PASSING = frozenset({errno.EIO, errno.EBUSY, getattr(errno, "ESTALE", errno.EIO)})
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+T = TypeVar("T")
+
+
+def patiently(action: Callable[[], T], *, replacing: bool = False) -> T:
+    """Return ``action()``, tried again for a second or two where a network drive stumbles.
+
+    ``replacing`` is for renames, which Windows refuses while a virus scanner or an indexer looks at the file.
+    """
+    for pause in _PAUSES:
+        try:
+            return action()
+        except OSError as error:
+            if error.errno not in _PASSING and not (replacing and isinstance(error, PermissionError)):
+                raise
+            time.sleep(pause)
+    return action()
+
+
+def replace(path: Path, target: Path) -> None:
+    """Give ``path`` the name ``target``, whose old content goes; :func:`patiently`."""
+    patiently(lambda: path.replace(target), replacing=True)
 
 
 def real_path(path: Path) -> Path:
@@ -45,7 +73,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
-        temporary.replace(path)
+        replace(temporary, path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -89,7 +117,7 @@ def write_durably(
             check(temporary)
         if previous is not None and path.is_file():
             _keep_as(path, previous)
-        temporary.replace(path)
+        replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -138,10 +166,10 @@ def _keep_as(path: Path, previous: Path) -> None:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise
-        path.replace(previous)
+        replace(path, previous)
         return
     try:
-        link.replace(previous)
+        replace(link, previous)
     finally:
         with contextlib.suppress(OSError):
             link.unlink()

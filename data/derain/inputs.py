@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.files import IMAGE_EXTENSIONS, find_images, require_images
+from data.files import find_images, require_images
 from data.reading import ImageFile, Size, check_readable
 from util.errors import UserError
 from util.files import real_path
+from util.finding import IMAGE_SUFFIXES
 from util.images import safe_child
 from util.suggest import did_you_mean
 
@@ -71,8 +72,8 @@ def find_inputs(path: Path, *, not_below: Path, skip_bad: bool = False) -> Input
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"--input {path}: there is no such file or folder{did_you_mean(path.name, siblings)}.")
     kind = path.suffix.lower()
-    if kind not in IMAGE_EXTENSIONS | VIDEO_EXTENSIONS:
-        images, videos = (", ".join(sorted(e[1:] for e in kinds)) for kinds in (IMAGE_EXTENSIONS, VIDEO_EXTENSIONS))
+    if kind not in IMAGE_SUFFIXES | VIDEO_EXTENSIONS:
+        images, videos = (", ".join(sorted(e[1:] for e in kinds)) for kinds in (IMAGE_SUFFIXES, VIDEO_EXTENSIONS))
         raise UserError(f"--input {path}: is neither an image ({images}) nor a video ({videos}), judged by its name.")
     file = ImageFile(path, path.name)
     return Inputs(path, (file,), is_video=True) if kind in VIDEO_EXTENSIONS else _looked_at(path, [file])
@@ -106,7 +107,7 @@ def give_places(inputs: Inputs, output: Path) -> list[Job]:
 
 
 def _names_a_file(output: Path, source: Path) -> bool:
-    kinds = VIDEO_EXTENSIONS if source.suffix.lower() in VIDEO_EXTENSIONS else IMAGE_EXTENSIONS
+    kinds = VIDEO_EXTENSIONS if source.suffix.lower() in VIDEO_EXTENSIONS else IMAGE_SUFFIXES
     return not output.is_dir() and output.suffix.lower() in kinds
 
 

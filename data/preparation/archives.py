@@ -7,7 +7,6 @@ before any of them is read.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import tarfile
@@ -19,10 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from data.preparation.limits import Limits, Tally, is_junk
+from data.preparation.limits import Limits, Tally
 from data.preparation.members import Member
 from util.errors import UserError
 from util.files import real_path
+from util.finding import find_files
 
 SPLIT_ARCHIVE = re.compile(r"\.(?:zip|tar|gz|tgz|7z)\.\d+$|\.z\d\d$", re.IGNORECASE)
 FOREIGN = {b"Rar!": "RAR", b"7z\xbc\xaf": "7-Zip", b"BZh": "bzip2", b"\xfd7zX": "xz"}
@@ -118,20 +118,8 @@ class FolderSource(Source):
             if path.is_file():
                 self.sizes = {path.name: path.stat().st_size}
             else:
-                self._list(path, PurePosixPath(), ())
-
-    def _list(self, folder: Path, relative: PurePosixPath, parents: tuple[str, ...]) -> None:
-        real = os.path.realpath(folder)
-        if real in parents:
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if is_junk(PurePosixPath(entry.name)):
-                    continue
-                if entry.is_dir():
-                    self._list(folder / entry.name, relative / entry.name, (*parents, real))
-                elif entry.is_file():
-                    self.sizes[(relative / entry.name).as_posix()] = entry.stat().st_size
+                found = find_files(path, None)
+                self.sizes = {name: file.stat().st_size for name, file in found.items() if file.is_file()}
 
     def local_path(self, name: str) -> Path:
         """Where the file lies, links resolved."""

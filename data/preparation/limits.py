@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from util.errors import UserError
+from util.finding import is_junk
 
 GIB = 1 << 30
-JUNK = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -63,7 +63,7 @@ class Tally:
         if too_many or too_large or too_dense:
             what = "more files" if too_many else "larger files" if too_large else "files packed more densely"
             raise self._source.refuse(f"it holds {what} than is safe to unpack (at '{name}')")
-        if not is_file or is_junk(path):
+        if not is_file or any(map(is_junk, path.parts)):
             return None
         clean = path.as_posix()
         if clean in self._source.sizes:
@@ -73,8 +73,3 @@ class Tally:
     def _is_dense(self, size: int, packed: int) -> bool:
         """Whether it is packed too well for images; a little of anything, such as black ones, may be."""
         return size > max(self._limits.always_allowed, packed * self._limits.ratio)
-
-
-def is_junk(path: PurePosixPath) -> bool:
-    """Whether it is hidden or a leftover of an operating system."""
-    return any(part in JUNK or part.startswith(".") for part in path.parts)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
+from util.finding import same_name
+
 Half = Literal["whole", "left", "right"]
 Side = Literal["rainy", "clean"]
 Phase = Literal["train", "test"]
@@ -14,7 +16,10 @@ Phase = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a source: ``source`` is the source's position, ``label`` its name, ``name`` the path inside it."""
+    """One file of a source: ``source`` is the source's position, ``label`` its name, ``name`` the path inside it.
+
+    ``name`` is as it is stored; what a layout looks at is in composed Unicode, so that names compare.
+    """
 
     source: int
     label: str
@@ -24,17 +29,17 @@ class Member:
     @property
     def path(self) -> PurePosixPath:
         """The path with the source's name in front, as a layout looks at it."""
-        return PurePosixPath(self.label, self.name)
+        return PurePosixPath(self.label, same_name(self.name))
 
     @property
     def file(self) -> str:
         """File name without folders. (Sets have up to 1.3 million files: plain strings, as paths are slow.)"""
-        return self.name.rsplit("/", 1)[-1]
+        return same_name(self.name.rsplit("/", 1)[-1])
 
     @property
     def folders(self) -> list[str]:
         """The source's name and the folders that lead to the file."""
-        return [self.label, *self.name.split("/")[:-1]]
+        return [self.label, *same_name(self.name).split("/")[:-1]]
 
     @property
     def stem(self) -> str:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
-from data.files import IMAGE_EXTENSIONS
 from data.preparation.members import Found, Member, Pair, Phase, Picture, Side
+from util.finding import IMAGE_SUFFIXES
+from util.text import first_names
 
 RAINY_FOLDERS = frozenset({"rain", "rainy", "rainy_image", "rainy_images", "input", "inputs", "x2"})
 CLEAN_FOLDERS = frozenset(
@@ -21,7 +22,7 @@ Key = tuple[str, str]
 
 def images(members: Iterable[Member]) -> list[Member]:
     """Those that are images by their extension."""
-    return [member for member in members if member.suffix in IMAGE_EXTENSIONS]
+    return [member for member in members if member.suffix in IMAGE_SUFFIXES]
 
 
 def plain(part: str) -> str:
@@ -56,9 +57,7 @@ def numbered(text: str) -> str:
 
 def some(names: Iterable[str]) -> str:
     """The first few names for a message, and how many more there are."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - LISTED} more" if len(ordered) > LISTED else ""
-    return ", ".join(f"'{name}'" for name in ordered[:LISTED]) + more
+    return first_names(sorted(names), LISTED)
 
 
 def join(

@@ -15,9 +15,10 @@ from typing import Literal
 
 from PIL import Image
 
-from data.files import find_images, output_names
+from data.files import output_names
 from data.reading import ImageFile, UnreadableImage, image_size, read_image
 from util.errors import UserError
+from util.finding import IMAGE_SUFFIXES, find_files, same_name
 
 Layout = Literal["paired", "unpaired"]
 LAYOUTS: tuple[Layout, ...] = ("paired", "unpaired")
@@ -66,8 +67,7 @@ def find_depths(folder: Path) -> list[ImageFile]:
     Raises:
         UserError: a folder cannot be listed, or there is none.
     """
-    arrays = [ImageFile(path, path.relative_to(folder).as_posix()) for path in sorted(folder.rglob("*.npy"))]
-    found = find_images(folder) + arrays
+    found = [ImageFile(path, name) for name, path in find_files(folder, IMAGE_SUFFIXES | {".npy"}).items()]
     if not found:
         raise UserError(f"--depth {folder}: holds no depth file; give a folder of images or .npy files.")
     return found
@@ -120,7 +120,7 @@ def _rained_on(files: Sequence[ImageFile], settings: Settings) -> set[str]:
 
 def _scene(file: ImageFile, endings: Sequence[str]) -> str:
     """Relative path without extension and without the first of ``endings`` that it has."""
-    stem = file.name.rpartition(".")[0]
+    stem = same_name(file.name.rpartition(".")[0])
     return next((stem.removesuffix(ending) for ending in endings if stem.endswith(ending)), stem)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from util.errors import UserError
 from util.files import real_path
-from util.pictures import SUFFIXES
+from util.finding import find_files, same_name
 
 INPUT, OUTPUT, TARGET = "real_A", "fake_B", "real_B"
 IMAGES = "images"
 """Where ``test.py`` puts its pictures: ``<results>/images/fake_B/…``."""
 
 INPUT_LABEL = "rainy input"
-IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 LISTED = 6  # names in a message
 
 
@@ -42,24 +40,18 @@ class Results:
 def read_folder(path: Path, *, flag: str, label: str = "") -> Folder:
     """Find the images below ``path``.
 
-    Hidden files and folders and everything without an image extension (in any case) are ignored.
-
     Raises:
         UserError: no folder, no images, or two images that differ in the extension only.
     """
     if not path.is_dir():
         raise UserError(f"{flag} {path}: is no folder; give the folder that holds the images.")
     images: dict[str, Path] = {}
-    for file in sorted(path.rglob("*")):
-        relative = file.relative_to(path)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or file.suffix.lower() not in IMAGE_SUFFIXES or not (os.path.isfile(file) or file.is_symlink()):  # noqa: PTH113
-            continue
-        name = relative.with_suffix("").as_posix()
+    for relative, file in find_files(path).items():
+        name = same_name(PurePosixPath(relative).with_suffix("").as_posix())
         if name in images:
             raise UserError(
-                f"{flag} {path}: '{images[name].name}' and '{file.name}' differ in the extension only, so which one "
-                f"is '{name}' is open; remove one."
+                f"{flag} {path}: '{images[name].name}' and '{file.name}' differ in the extension only (or in the "
+                f"Unicode form), so which one is '{name}' is open; remove one."
             )
         images[name] = file
     if not images:
