@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypedDict
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from models.image_pool import Gather, ImagePool
 from models.losses import GANLoss
 from models.networks import Discriminator, Generator, create_discriminator, create_generator
 from models.networks.batching import forward_together
+from util.engine.schedule import Progress
+from util.engine.step import Phase
 from util.errors import UserError
 from util.option import Option
+from util.streams import UNPAIRED, Stream
 
+__all__ = ["Batch", "Model", "Phase", "Progress"]
 
-class Batch(TypedDict, total=False):
-    """Images [N, C, H, W] in [-1, 1]: ``A`` from the source domain (rainy), ``B`` from the target domain."""
-
-    A: Tensor
-    B: Tensor
-    A_paths: list[str]
-    B_paths: list[str]
+Batch = Mapping[str, Any]
+"""Images [N, C, H, W] in [-1, 1] of each stream by its name, and lists of their files: ``A``, ``A_paths``, …"""
 
 
 class Stateful(Protocol):
@@ -33,40 +32,30 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One update within a training step.
-
-    ``losses`` maps what :meth:`Model.forward` returned to named, already weighted terms; their sum is
-    minimised over the parameters of the networks in ``trains``. All other networks are frozen meanwhile.
-    """
-
-    name: str
-    trains: tuple[str, ...]
-    losses: Callable[[Any], dict[str, Tensor]]
-
-
-class Model(ABC):
+class Model(nn.Module, ABC):
     """A method: its networks, its forward pass and its losses, and nothing else.
 
-    Devices, precision, optimizers, files and logging are the engine's business. A subclass fills ``nets``
+    Devices, precision, optimizer steps, files and logging are the engine's business. A subclass fills ``nets``
     (and, for training, ``phases``) in its constructor and implements :meth:`forward`, :meth:`visuals` and
     :meth:`infer`.
 
     Class attributes:
         options: the flags that this method adds.
+        streams: the image streams of a batch; by default the unpaired ``A`` (source) and ``B`` (target).
         inference_nets: names of the networks that testing needs.
         headings: words for image labels that mean something else here than in CycleGAN.
     """
 
     options: ClassVar[tuple[Option, ...]] = ()
+    streams: ClassVar[tuple[Stream, ...]] = UNPAIRED
     inference_nets: ClassVar[tuple[str, ...]] = ()
     headings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self) -> None:
-        # Any rather than nn.Module: a method calls its networks' own methods, such as encode and judge.
-        self.nets: dict[str, Any] = {}
-        """Trained networks (``nn.Module``) by the name they have in checkpoint files."""
+        super().__init__()
+        # Any rather than nn.ModuleDict: a method calls its networks' own methods, such as encode and judge.
+        self.nets: Any = nn.ModuleDict()
+        """Trained networks by the name they have in checkpoint files."""
         self.frozen: dict[str, Any] = {}
         """Pretrained networks that only training needs; never saved."""
         self.state: dict[str, Stateful] = {}
@@ -85,12 +74,27 @@ class Model(ABC):
         """The passes that the phases' losses share."""
 
     @abstractmethod
-    def visuals(self, passed: Any) -> dict[str, Tensor]:
+    def visuals(self, outputs: Any) -> dict[str, Tensor]:
         """Images [N, C, H, W] to look at in training, by label, from what :meth:`forward` returned."""
 
     @abstractmethod
     def infer(self, source: Tensor) -> Tensor:
         """Translate images of the source domain: [N, C, H, W] in [-1, 1] → the same size."""
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Called when an epoch begins, and again where a run resumes within one (``progress.images_in_epoch`` > 0).
+
+        For methods that change stage or keep something for an epoch, which belongs into ``state``.
+        """
+
+    def use_gather(self, gather: Gather) -> None:
+        """Called where several processes train, with a function that gives all their images for this process's.
+
+        Image pools in ``state`` use it, so that all processes have the same pool, that of the whole batch.
+        """
+        for part in self.state.values():
+            if isinstance(part, ImagePool):
+                part.gather = gather
 
 
 def taps_from(flag: str, text: str, network: Any) -> tuple[str, ...]:

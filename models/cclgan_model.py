@@ -89,7 +89,7 @@ class CCLGANModel(Model):
         self._build_inter(opt)
         generator_nets = tuple(name for name in ("G_A", "G_B", "F_A", "F_B", "P_A", "P_B") if name in self.nets)
         generators = Phase("G", generator_nets, self.generator_losses)
-        discriminators = Phase("D", ("D_A", "D_B"), self.discriminator_losses)
+        discriminators = Phase("D", ("D_A", "D_B"), self.discriminator_losses, needs_graph=False)
         self.phases = (generators, discriminators) if opt.lambda_GAN > 0 else (generators,)
 
     def _build_lcl(self, opt: Any) -> None:

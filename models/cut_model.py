@@ -113,7 +113,7 @@ class CUTModel(Model):
         self.gan = GANLoss(opt.gan_mode)
         self.nce = PatchNCELoss(opt.nce_T, across_batch=opt.nce_includes_all_negatives_from_minibatch)
         generator = Phase("G", ("G", "F") if self.taps else ("G",), self.generator_losses)
-        discriminator = Phase("D", ("D",), self.discriminator_losses)
+        discriminator = Phase("D", ("D",), self.discriminator_losses, needs_graph=False)
         self.phases = (discriminator, generator) if self.lambda_GAN > 0 else (generator,)
 
     def forward(self, batch: Batch) -> Translation:

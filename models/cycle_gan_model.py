@@ -81,7 +81,7 @@ class CycleGANModel(Model):
             need_equal_channels(opt, "--lambda_identity", "--lambda_identity 0")
         self.phases = (
             Phase("G", ("G_A", "G_B"), self.generator_losses),
-            Phase("D", ("D_A", "D_B"), self.discriminator_losses),
+            Phase("D", ("D_A", "D_B"), self.discriminator_losses, needs_graph=False),
         )
 
     def forward(self, batch: Batch) -> Cycle:

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Gather = Callable[[Tensor], tuple[Tensor, slice]]
+"""Gives the images of all processes for this process's, and which of them these are."""
+
 _SWAP_PROBABILITY = 0.5
+
+
+def _gather_nothing(images: Tensor) -> tuple[Tensor, slice]:
+    """Where one process trains."""
+    return images, slice(None)
 
 
 class ImagePool:
@@ -17,13 +25,12 @@ class ImagePool:
     A pool of size 0 returns the fakes as they are. Draws come from torch's global generator.
 
     Attributes:
-        gather: where several processes train, gives all their images for this process's, and which of them these
-            are; all processes then have the same pool, that of the whole batch. The engine sets it.
+        gather: set where several processes train, by ``Model.use_gather``.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.gather: Callable[[Tensor], tuple[Tensor, slice]] | None = None
+        self.gather: Gather = _gather_nothing
         self._images: list[Tensor] = []
 
     def query(self, fakes: Tensor) -> Tensor:
@@ -31,8 +38,8 @@ class ImagePool:
         fakes = fakes.detach()
         if self.size == 0:
             return fakes
-        everybody, own = (fakes, slice(None)) if self.gather is None else self.gather(fakes)
-        exchanged = torch.stack([self._exchange(fake) for fake in everybody])[own]
+        everyones, own = self.gather(fakes)
+        exchanged = torch.stack([self._exchange(fake) for fake in everyones])[own]
         return exchanged if len(exchanged) else fakes  # of a process that has no image of its own in this batch
 
     def _exchange(self, fake: Tensor) -> Tensor:

@@ -163,6 +163,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
 ENGINE_OPTIONS: tuple[Option, ...] = (
     Option("ema", 0.0, "decay of averaged networks, which are then what is saved and validated; 0 = none", decay_rate),
     Option("warmup_D", 0, "so many images at the beginning train the discriminators alone; for --residual", minimum=0),
+    Option("n_critic", 1, "discriminator updates per generator update; 5 is usual with wgangp", minimum=1),
     Option("accumulate", 1, "compute each batch in so many pieces, which saves memory, for one update", minimum=1),
     Option("clip_grad", 0.0, "largest norm of the gradient of an update; 0 = as it is", minimum=0),
     Option(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.browser import browser, usual_page, visit  # noqa: F401  (fixtures)
 from tests.hostile_world import world  # noqa: F401  (a fixture)
+from util.engine.schedule import Progress
 
 TRAIN_SIZE = (40, 36)  # width, height
 TEST_SIZES = ((41, 37), (64, 48))
@@ -84,3 +85,8 @@ def small_model_flags(model: str) -> list[str]:
     """Flags that make ``model`` small enough for a test."""
     flags = ["--model", model, *SMALL_NETWORKS, *SMALL_CROPS, *QUIET]
     return [*flags, *SMALL_CCLGAN] if model == "cclgan" else flags
+
+
+def at(images: int, **more: int) -> Progress:
+    """The step after so many images of batches of one."""
+    return Progress(images=images, step=images, **more)

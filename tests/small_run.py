@@ -11,6 +11,7 @@ import torch
 
 import train as train_program
 from tests.conftest import small_model_flags
+from util.engine.schedule import Progress
 from util.engine.step import Stepper
 
 SHORT = ("--n_epochs_decay", "0", "--print_freq", "1", "--save_latest_freq", "1000", "--save_epoch_freq", "1000")
@@ -44,9 +45,9 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, happen: Callable[[], N
     """Let something happen just before the step after so many images."""
     step = Stepper.step
 
-    def step_and_more(self: Stepper, batch: Any, images_seen: int, **rest: Any) -> Any:
-        if images_seen == number:
+    def step_and_more(self: Stepper, batch: Any, progress: Progress, **rest: Any) -> Any:
+        if progress.images == number:
             happen()
-        return step(self, batch, images_seen, **rest)
+        return step(self, batch, progress, **rest)
 
     monkeypatch.setattr(Stepper, "step", step_and_more)

@@ -15,13 +15,15 @@ import pytest
 import torch
 from torch import nn
 
+import train as train_program
 from data.loader import TrainingLoader
 from models import create_model
-from options import assembly, parse_train
+from options import parse_train
 from tests.conftest import small_model_flags, write_rain_dataset
 from tests.ranks_runner import Ranks, difference, in_float64, tensors, training
 from util.engine import distributed
 from util.engine.run_folder import STATE_FILE, NullCheckpointer
+from util.engine.schedule import Progress
 from util.engine.step import Stepper
 from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, UserError
 from util.trackers.csv_files import read_table
@@ -83,10 +85,10 @@ def at_step(number: int, rank: int, happen: Callable[[Any], None]) -> Callable[[
     def prepare(this: int) -> None:
         step: Step = Stepper.step
 
-        def step_and_more(self: Stepper, batch: Any, images_seen: int, **rest: Any) -> Any:
-            if images_seen == number and this == rank:
+        def step_and_more(self: Stepper, batch: Any, progress: Progress, **rest: Any) -> Any:
+            if progress.images == number and this == rank:
                 happen(batch)
-            return step(self, batch, images_seen, **rest)
+            return step(self, batch, progress, **rest)
 
         Stepper.step = step_and_more  # type: ignore[method-assign]
 
@@ -287,7 +289,7 @@ def test_parameters_without_a_gradient_are_told_as_nobody_would_wait_for_them(tm
             model.phases = (replace(first, trains=(*first.trains, "idle")), *others)
             return model
 
-        assembly.create_model = with_an_idle_network  # type: ignore[assignment]
+        train_program.create_model = with_an_idle_network  # type: ignore[assignment]
 
     codes = (EXIT_USER_ERROR, EXIT_USER_ERROR)
     ranks = train(tmp_path / "log", flags(data, tmp_path, "run", "cut"), 2, *codes, prepare=prepare)

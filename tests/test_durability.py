@@ -17,7 +17,6 @@ from tests.disk_operations import operations
 from tests.test_engine import TwoPhases, make_stepper
 from util.engine.checkpoint import fits_checksum, load_file, net_file, save_atomically
 from util.engine.run_folder import PREVIOUS_STATE_FILE, STATE_FILE, RunFolder
-from util.engine.schedule import Schedule
 from util.engine.state import TrainingState
 from util.errors import UserError
 
@@ -30,7 +29,7 @@ def make_state(total_images: int) -> TrainingState:
     model = TwoPhases()
     for network in model.nets.values():
         nn.init.constant_(network.weight, float(total_images))
-    state = TrainingState(make_stepper(model), Schedule("linear", 0.1, 1, 1, 1))
+    state = TrainingState(make_stepper(model), 2)
     state.position.total_images = total_images
     return state
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import pytest
 import torch
 from torch import Tensor, nn
 
+from models.base_model import Batch, Model, Phase
+from tests.conftest import at
 from util.engine.device import choose_device
 from util.engine.loop import crossed
 from util.engine.precision import set_precision
@@ -16,28 +16,21 @@ from util.engine.step import Stepper
 from util.errors import UserError
 
 
-class Phase(NamedTuple):
-    name: str
-    trains: tuple[str, ...]
-    losses: Any
-
-
-class TwoPhases:
+class TwoPhases(Model):
     """First trains a on a·b·x, then b on the same product."""
 
     inference_nets = ("b",)
 
     def __init__(self) -> None:
-        self.nets: dict[str, Any] = {"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)}
+        super().__init__()
+        self.nets.update({"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)})
         nn.init.constant_(self.nets["a"].weight, 2.0)
         nn.init.constant_(self.nets["b"].weight, 3.0)
-        self.frozen: dict[str, nn.Module] = {}
-        self.state: dict[str, Any] = {}
         self.grad_flags: list[tuple[bool, bool]] = []
         self.draws: list[float] = []
-        self.phases = (Phase("A", ("a",), self.losses), Phase("B", ("b",), self.losses))
+        self.phases = (Phase("A", ("a",), self.losses, needs_graph=False), Phase("B", ("b",), self.losses))
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         self.draws.append(torch.rand(()).item())
         return batch["A"]
 
@@ -48,8 +41,8 @@ class TwoPhases:
     def infer(self, source: Tensor) -> Tensor:
         return self.nets["b"](source)
 
-    def visuals(self, x: Tensor) -> dict[str, Tensor]:
-        return {"real_A": x}
+    def visuals(self, outputs: Tensor) -> dict[str, Tensor]:
+        return {"real_A": outputs}
 
 
 def make_stepper(model: TwoPhases, seed: int = 1) -> Stepper:
@@ -63,7 +56,7 @@ BATCH = {"A": torch.ones(1, 1)}
 
 def test_each_phase_updates_its_own_networks_with_adams_first_step() -> None:
     model = TwoPhases()
-    make_stepper(model).step(BATCH, 0)
+    make_stepper(model).step(BATCH, at(0))
     # Adam's first step is the learning rate times the gradient's sign; both gradients are positive.
     assert model.nets["a"].weight.item() == pytest.approx(1.9)
     assert model.nets["b"].weight.item() == pytest.approx(2.9)
@@ -72,33 +65,33 @@ def test_each_phase_updates_its_own_networks_with_adams_first_step() -> None:
 
 def test_the_second_phase_sees_what_the_first_has_learnt() -> None:
     model = TwoPhases()
-    result = make_stepper(model).step(BATCH, 0)
+    result = make_stepper(model).step(BATCH, at(0))
     assert result.losses["product"].item() == pytest.approx(1.9 * 3.0)
 
 
 def test_only_the_losses_of_networks_that_testing_needs_are_watched() -> None:
-    result = make_stepper(TwoPhases()).step(BATCH, 0)
-    assert result.watched.item() == pytest.approx(1.9 * 3.0)  # the second phase, which trains b
+    result = make_stepper(TwoPhases()).step(BATCH, at(0))
+    assert result.generator_loss.item() == pytest.approx(1.9 * 3.0)  # the second phase, which trains b
 
 
 def test_a_steps_random_numbers_depend_on_seed_and_position_alone() -> None:
     first, second = TwoPhases(), TwoPhases()
     stepper = make_stepper(first)
     for images_seen in (0, 1, 2):
-        stepper.step(BATCH, images_seen)
+        stepper.step(BATCH, at(images_seen))
     torch.rand(17)  # somebody else draws
-    make_stepper(second).step(BATCH, 2)
+    make_stepper(second).step(BATCH, at(2))
     assert first.draws[2] == second.draws[0]
     assert len(set(first.draws)) == 3
     other = TwoPhases()
-    make_stepper(other, seed=2).step(BATCH, 2)
+    make_stepper(other, seed=2).step(BATCH, at(2))
     assert other.draws[0] != second.draws[0]
 
 
 def test_visuals_are_made_only_when_wanted() -> None:
     stepper = make_stepper(TwoPhases())
-    assert stepper.step(BATCH, 0).visuals == {}
-    assert list(stepper.step(BATCH, 0, want_visuals=True).visuals) == ["real_A"]
+    assert stepper.step(BATCH, at(0)).visuals == {}
+    assert list(stepper.step(BATCH, at(0), want_visuals=True).visuals) == ["real_A"]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +151,6 @@ def test_bf16_steps_keep_float32_weights() -> None:
     stepper = Stepper(
         model, device=torch.device("cpu"), precision="bf16", learning_rate=0.1, betas=(0.5, 0.999), seed=0
     )
-    stepper.step(BATCH, 0)
+    stepper.step(BATCH, at(0))
     assert model.nets["a"].weight.dtype == torch.float32
     assert model.nets["a"].weight.item() == pytest.approx(1.9, abs=1e-3)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from models.networks import layers
+from tests.conftest import at
 from tests.test_engine import BATCH, TwoPhases
 from tests.test_engine_steps import batches, curve, gradients, make_stepper, relative, weights
 from util.engine import compile as compiling
@@ -53,10 +54,9 @@ def test_compiling_pays_for_many_or_slow_steps(steps: int, seconds: float, devic
 def test_auto_decides_once_after_a_few_steps_and_says_how(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     compilation = Compilation("auto", torch.device("cuda"))
-    compilation.steps_left = 10_000
-    decisions = []
+    decisions: list[bool] = []
     for seconds in [30.0, 30.0, *[1.0] * 20]:  # the first ones warm up
-        decisions.append(compilation.decide())
+        decisions.append(compilation.decide(10_000 - len(decisions)))
         compilation.add_step(seconds)
     assert decisions.index(True) == 7
     assert decisions.count(True) == 1
@@ -69,9 +69,8 @@ def test_auto_leaves_a_short_run_alone(caplog: pytest.LogCaptureFixture, fake_co
     stepper = Stepper(
         TwoPhases(), device=CPU, precision="fp32", learning_rate=0.1, betas=(0.5, 0.999), seed=1, settings=settings
     )
-    stepper.expect(12)
     for number in range(9):
-        stepper.step(BATCH, number)
+        stepper.step(BATCH, at(number, total_steps=12))
     assert fake_compiler == []
     assert "not compiling, which would cost more than it saves (5 steps of" in caplog.text
 
@@ -79,7 +78,7 @@ def test_auto_leaves_a_short_run_alone(caplog: pytest.LogCaptureFixture, fake_co
 def test_what_all_calls_go_through_is_compiled_and_the_state_dicts_stay(fake_compiler: list[str]) -> None:
     plain, compiled = make_stepper(model="cut"), make_stepper(model="cut", compile="networks")
     for stepper in (plain, compiled):
-        stepper.step(batches(1)[0], 0)
+        stepper.step(batches(1)[0], at(0))
     assert fake_compiler == ["ResnetGenerator.run", "PatchDiscriminator.run"]
     for name, network in plain.model.nets.items():
         assert network.state_dict().keys() == compiled.model.nets[name].state_dict().keys()
@@ -130,7 +129,7 @@ def test_kernels_are_for_cpus() -> None:
 def test_where_compiled_code_fails_an_explicit_request_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     break_backward(monkeypatch)
     with pytest.raises(UserError, match="--compile networks: does not work here"):
-        make_stepper(compile="networks").step(batches(1)[0], 0)
+        make_stepper(compile="networks").step(batches(1)[0], at(0))
 
 
 def test_a_machine_without_a_compiler_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +159,7 @@ def test_compiled_steps_agree_with_plain_ones() -> None:
     plain, compiled = (make_stepper("--pool_size", "0", compile=mode) for mode in ("off", "networks"))
     first, *more = batches(3)
     for stepper in (plain, compiled):
-        stepper.step(first, 0)
+        stepper.step(first, at(0))
     assert relative(gradients(compiled), gradients(plain)) < 1e-4
     expected, found = curve(plain, more), curve(compiled, more)
     for name, values in expected.items():

@@ -11,7 +11,7 @@ from torch import nn
 
 import test as test_program
 import train as train_program
-from tests.conftest import small_model_flags
+from tests.conftest import at, small_model_flags
 from tests.test_engine import BATCH, TwoPhases
 from util.engine import loop as training
 from util.engine.ema import AveragedNets
@@ -67,7 +67,7 @@ def test_the_model_is_tested_with_averages_and_trained_with_weights() -> None:
     with stepper.ema_scope():
         assert stepper.model.nets["b"] is trained  # nothing is averaged yet
     for number in range(3):
-        stepper.step(BATCH, number)
+        stepper.step(BATCH, at(number))
     with pytest.raises(ZeroDivisionError), stepper.ema_scope():
         assert stepper.model.infer(torch.ones(1, 1)).item() != trained(torch.ones(1, 1)).item()
         raise ZeroDivisionError
@@ -77,7 +77,7 @@ def test_the_model_is_tested_with_averages_and_trained_with_weights() -> None:
 def test_the_state_goes_from_one_stepper_to_the_next() -> None:
     first, second = make_stepper(), make_stepper()
     for number in range(3):
-        first.step(BATCH, number)
+        first.step(BATCH, at(number))
     second.load_state_dict(first.state_dict())
     averages: tuple[Any, Any] = (first.averages, second.averages)
     assert averages[1].updates == 3

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from options import parse_train
 from options.checks import decided_by_host
-from util.engine.cuda_graphs import WARM_UP_STEPS, Recorder, StaticBatch, choose_graphs, obstacle
+from util.engine.cuda_graphs import WARM_UP_STEPS, Recorder, StaticBatch, choose_graphs, graph_unsafe_reason
 from util.errors import UserError
 
 GPU = torch.device("cuda", 0)
@@ -22,7 +22,7 @@ FIT: dict[str, Any] = {"precision": "bf16", "accumulate": 1, "skip_non_finite": 
 
 
 def test_a_step_that_the_gpu_takes_alone_can_be_recorded() -> None:
-    assert obstacle(GPU, **FIT) is None
+    assert graph_unsafe_reason(GPU, **FIT) is None
     assert choose_graphs("on", None) and choose_graphs("auto", None)
     assert not choose_graphs("off", None)
 
@@ -38,7 +38,7 @@ def test_a_step_that_the_gpu_takes_alone_can_be_recorded() -> None:
     ],
 )
 def test_what_prevents_recording_is_named(device: str, change: dict[str, Any], named: str) -> None:
-    reason = obstacle(torch.device(device), **{**FIT, **change})
+    reason = graph_unsafe_reason(torch.device(device), **{**FIT, **change})
     assert reason is not None and named in reason
     assert not choose_graphs("auto", reason)
     with pytest.raises(UserError, match=f"--cuda_graphs on: .*{named}"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from models import create_model
 from options import parse_train
-from tests.conftest import SMALL_CCLGAN, SMALL_NETWORKS
-from util.engine.pieces import networks_behind, split_batch
-from util.engine.step import Stepper, StepSettings
+from tests.conftest import SMALL_CCLGAN, SMALL_NETWORKS, at
+from train import delay_generators
+from util.engine.step import Stepper, StepSettings, split_batch
 from util.errors import UserError
 
 CPU = torch.device("cpu")
@@ -32,8 +33,10 @@ def make_stepper(
     small = [*SMALL_NETWORKS, *(SMALL_CCLGAN if model == "cclgan" else ())]
     opt = parse_train(["--dataroot", ".", "--model", model, *small, *size, *flags])
     torch.manual_seed(3)
+    built = create_model(opt, training=True)
+    built.phases = delay_generators(built, warmup_D=opt.warmup_D, n_critic=opt.n_critic)
     return Stepper(
-        create_model(opt, training=True),
+        built,
         device=CPU,
         precision=precision,
         learning_rate=LEARNING_RATE,
@@ -51,7 +54,7 @@ def batches(count: int, size: int = 1) -> list[dict[str, Tensor]]:
 
 def curve(stepper: Stepper, data: Sequence[dict[str, Tensor]]) -> dict[str, list[float]]:
     """Losses by name, one value a step."""
-    steps = [stepper.step(batch, number).losses for number, batch in enumerate(data)]
+    steps = [stepper.step(batch, at(number)).losses for number, batch in enumerate(data)]
     return {name: [losses[name].item() for losses in steps] for name in steps[0]}
 
 
@@ -61,7 +64,7 @@ def gradients(stepper: Stepper) -> Tensor:
     return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
 
 
-def weights(nets: dict[str, nn.Module]) -> Tensor:
+def weights(nets: Mapping[str, nn.Module]) -> Tensor:
     return torch.cat([p.detach().flatten() for network in nets.values() for p in network.parameters()])
 
 
@@ -75,11 +78,11 @@ def test_a_batch_in_pieces_gives_the_gradients_and_losses_of_the_whole_batch(mod
     whole, pieces = (
         make_stepper(*TERMS[model], model=model, batch_size=4, accumulate=count) for count in (1, 3)
     )  # pieces of 1, 1 and 2 images
-    of_whole, of_pieces = whole.step(data[0], 0), pieces.step(data[0], 0)
+    of_whole, of_pieces = whole.step(data[0], at(0)), pieces.step(data[0], at(0))
     assert of_whole.losses.keys() == of_pieces.losses.keys()
     for name, loss in of_whole.losses.items():
         assert of_pieces.losses[name].item() == pytest.approx(loss.item(), rel=1e-5), name
-    assert of_pieces.watched.item() == pytest.approx(of_whole.watched.item(), rel=1e-5)
+    assert of_pieces.generator_loss.item() == pytest.approx(of_whole.generator_loss.item(), rel=1e-5)
     assert relative(gradients(pieces), gradients(whole)) < 1e-5
 
 
@@ -140,7 +143,7 @@ def test_the_first_steps_agree_in_float32(switch: Any) -> None:
         use_plain_adam(stepper)
     data = twins(3)
     for each in (plain, stepper):
-        each.step(data[0], 0)
+        each.step(data[0], at(0))
     assert relative(gradients(stepper), gradients(plain)) < 1e-4
     expected, found = (curve(each, data[1:]) for each in (plain, stepper))
     for name, values in expected.items():
@@ -152,7 +155,7 @@ def test_bf16_stays_near_fp32() -> None:
     """The stated band: over 50 steps the mean of each term within 5 %; the first gradient's cosine above 0.9."""
     first, in_bf16 = (make_stepper("--pool_size", "0", batch_size=2, precision=each) for each in ("fp32", "bf16"))
     for stepper in (first, in_bf16):
-        stepper.step(twins(1)[0], 0)
+        stepper.step(twins(1)[0], at(0))
     assert torch.cosine_similarity(gradients(first), gradients(in_bf16), dim=0) > 0.9
     expected, found = (curve(stepper, twins(50)) for stepper in (first, in_bf16))
     for name, values in expected.items():
@@ -169,21 +172,20 @@ def test_only_a_phase_that_trains_behind_the_passes_keeps_what_their_backward_pa
             seen.append(passed.fake_B.requires_grad)
             return phase.losses(passed)
 
-        return type(phase)(phase.name, phase.trains, losses)
+        return replace(phase, losses=losses)
 
-    stepper.model.phases = (spy(discriminators), spy(generators))  # type: ignore[misc]
-    for number, batch in enumerate(batches(2, size=2)):
-        stepper.step(batch, number)
-    assert seen[-4:] == [False, False, True, True]
+    stepper.model.phases = (spy(discriminators), spy(generators))
+    stepper.step(batches(1, size=2)[0], at(0))
+    assert seen == [False, False, True, True]
 
 
 def test_passes_that_are_made_again_draw_the_same_random_numbers() -> None:
-    (piece, _) = split_batch({"A": torch.zeros(2, 1)}, 2)
+    (micro_batch, _) = split_batch({"A": torch.zeros(2, 1)}, 2)
     torch.manual_seed(8)
-    with piece.random_numbers(CPU):
+    with micro_batch.random_numbers(CPU):
         first = torch.rand(3)
     between = torch.rand(3)
-    with piece.random_numbers(CPU):
+    with micro_batch.random_numbers(CPU):
         again = torch.rand(3)
     after = torch.rand(3)
     torch.manual_seed(8)
@@ -202,19 +204,10 @@ def test_a_batch_has_no_more_pieces_than_images_and_its_other_entries_go_along()
     assert split_batch(batch, 1)[0].batch is batch
 
 
-def test_networks_behind_passes_are_found_and_all_of_them_if_passes_are_opaque() -> None:
-    nets: dict[str, nn.Module] = {name: nn.Linear(2, 2) for name in "abc"}
-    image = torch.ones(1, 2)
-    assert networks_behind({"x": [nets["a"](image)], "y": None}, nets) == {"a"}
-    assert networks_behind(nets["c"](nets["b"](image)), nets) == {"b", "c"}
-    assert networks_behind(image, nets) == set()
-    assert networks_behind(object(), nets) == {"a", "b", "c"}
-
-
 def test_clipping_bounds_the_norm_of_a_phases_gradient() -> None:
     free, clipped = (make_stepper("--pool_size", "0", clip_grad=limit) for limit in (0.0, 0.01))
     for stepper in (free, clipped):
-        stepper.step(batches(1)[0], 0)
+        stepper.step(batches(1)[0], at(0))
     for phase in free.model.phases:
         norms = []
         for stepper in (free, clipped):
@@ -232,14 +225,14 @@ def test_images_of_bytes_are_trained_on_as_the_images_that_the_loader_scales() -
     as_bytes = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in pixels]
     steppers = [make_stepper("--pool_size", "0") for _ in range(2)]
     for stepper, (A, B) in zip(steppers, (scaled, as_bytes), strict=True):
-        stepper.step({"A": A, "B": B}, 0)
+        stepper.step({"A": A, "B": B}, at(0))
     assert torch.equal(*(weights(stepper.model.nets) for stepper in steppers))
 
 
 def test_moments_follow_the_layout_of_the_weights() -> None:
     """A run that goes on with channels last must not pair weights with others' moments."""
     before = make_stepper()
-    before.step(batches(1)[0], 0)
+    before.step(batches(1)[0], at(0))
     stored = {name: optimizer.state_dict() for name, optimizer in before.optimizers.items()}
     resumed = make_stepper(channels_last=True)
     resumed.load_optimizers(copy.deepcopy(stored))
@@ -257,17 +250,17 @@ def test_float16s_scale_finds_its_way_down_and_skips_updates_until_then() -> Non
     stepper = Stepper(model, device=CPU, precision="fp16", learning_rate=0.1, betas=(0.5, 0.999), seed=0)
     before = model.nets["a"].weight.item()
     loud = {"A": torch.full((1, 1), 2e3)}
-    stepper.step(loud, 0)
+    stepper.step(loud, at(0))
     assert model.nets["a"].weight.item() == before
-    scale = stepper.state_dict()["scaler"]["scale"]
+    scale = stepper.state_dict()["stepper"]["scaler"]["scale"]
     assert scale < 2**16
     for number in range(1, 20):
-        stepper.step(loud, number)
+        stepper.step(loud, at(number))
     assert model.nets["a"].weight.item() != before
 
     resumed = Stepper(TwoPhases(), device=CPU, precision="fp16", learning_rate=0.1, betas=(0.5, 0.999), seed=0)
     resumed.load_state_dict(stepper.state_dict())
-    assert resumed.state_dict()["scaler"] == stepper.state_dict()["scaler"]
+    assert resumed.state_dict()["stepper"] == stepper.state_dict()["stepper"]
 
 
 # Warm-up -------------------------------------------------------------------------------------------
@@ -275,14 +268,14 @@ def test_float16s_scale_finds_its_way_down_and_skips_updates_until_then() -> Non
 
 @pytest.mark.parametrize("model", ["cycle_gan", "cut", "cclgan"])
 def test_in_a_warm_up_only_the_discriminators_learn(model: str) -> None:
-    stepper = make_stepper(model=model, warmup_D=2)
+    stepper = make_stepper("--warmup_D", "2", model=model)
     before = {name: weights({name: network}) for name, network in stepper.model.nets.items()}
-    results = [stepper.step(batch, number) for number, batch in enumerate(batches(3))]
+    results = [stepper.step(batch, at(number)) for number, batch in enumerate(batches(3))]
     assert all(name.startswith("D") for result in results[:2] for name in result.losses)
     assert set(results[0].losses) < set(results[2].losses)
-    again = make_stepper(model=model, warmup_D=2)
+    again = make_stepper("--warmup_D", "2", model=model)
     for number, batch in enumerate(batches(2)):
-        again.step(batch, number)
+        again.step(batch, at(number))
     for name, network in again.model.nets.items():
         assert torch.equal(weights({name: network}), before[name]) == (not name.startswith("D")), name
 
@@ -290,11 +283,11 @@ def test_in_a_warm_up_only_the_discriminators_learn(model: str) -> None:
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_warmed_up_discriminators_are_those_of_training_them_alone(accumulate: int) -> None:
     """Against plain code: the generators' outputs are constants, and Adam steps by the discriminators' losses."""
-    stepper = make_stepper("--pool_size", "0", batch_size=2, warmup_D=4, accumulate=accumulate)
+    stepper = make_stepper("--pool_size", "0", "--warmup_D", "4", batch_size=2, accumulate=accumulate)
     plain = copy.deepcopy(stepper.model.nets)
     optimizer = torch.optim.Adam([*plain["D_A"].parameters(), *plain["D_B"].parameters()], LEARNING_RATE, (0.5, 0.999))
     for number, batch in enumerate(batches(2, size=2)):
-        stepper.step(batch, 2 * number)
+        stepper.step(batch, at(2 * number))
         with torch.no_grad():
             fakes = {"D_A": (batch["B"], plain["G_A"](batch["A"])), "D_B": (batch["A"], plain["G_B"](batch["B"]))}
         loss = torch.zeros(())
@@ -311,6 +304,17 @@ def test_warmed_up_discriminators_are_those_of_training_them_alone(accumulate: i
         assert relative(ours, theirs) < 1e-5
 
 
-def test_a_warm_up_needs_a_discriminator() -> None:
-    with pytest.raises(UserError, match="--warmup_D"):
-        make_stepper("--lambda_GAN", "0", model="cut", warmup_D=1)
+@pytest.mark.parametrize("flag", ["--warmup_D", "--n_critic"])
+def test_what_waits_for_a_discriminator_needs_one(flag: str) -> None:
+    with pytest.raises(UserError, match=flag):
+        make_stepper("--lambda_GAN", "0", flag, "2", model="cut")
+
+
+def test_the_critic_is_updated_n_times_for_each_update_of_the_generator() -> None:
+    """WGAN-GP's schedule: the generator's turn is the last of each n steps, and only there its losses exist."""
+    stepper = make_stepper("--gan_mode", "wgangp", "--n_critic", "3", model="cut")
+    names = [set(stepper.step(batch, at(number)).losses) for number, batch in enumerate(batches(7))]
+    assert ["G_GAN" in each for each in names] == [False, False, True, False, False, True, False]
+    assert all("D_real" in each for each in names)
+    counts = {name: {int(each["step"]) for each in opt.state.values()} for name, opt in stepper.optimizers.items()}
+    assert counts == {"D": {7}, "G": {2}}

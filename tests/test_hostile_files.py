@@ -202,7 +202,7 @@ def test_training_names_each_file(world: World, hostiles: list[Hostile], monkeyp
     def stop(*_: object, **__: object) -> None:
         raise UserError("the images were accepted.")
 
-    monkeypatch.setattr("options.assembly.create_model", stop)
+    monkeypatch.setattr("train.create_model", stop)
     placed = place(world.root / "data", hostiles, inside="trainA")
     for each in placed:
         clean = each.path.parents[1] / "trainB"

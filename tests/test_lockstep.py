@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from models.networks import blur, layers, patchgan, resnet
+from tests.conftest import at
 from tests.test_engine_steps import LEARNING_RATE, batches, gradients, make_stepper, relative
 from util.engine import compile as compiling
 from util.engine.step import Stepper
@@ -80,8 +81,8 @@ def test_every_step_of_a_trajectory_has_the_losses_and_gradients_of_the_plain_on
         if number:
             put_in_step(optimised, plain)
         with plain_layers():
-            expected = plain.step(batch, number).losses
-        found = optimised.step(batch, number).losses
+            expected = plain.step(batch, at(number)).losses
+        found = optimised.step(batch, at(number)).losses
         for name, loss in expected.items():
             same = pytest.approx(loss.item(), rel=LOSSES, abs=LOSSES * SMALLEST_LOSS)
             assert found[name].item() == same, f"{name} of step {number}"

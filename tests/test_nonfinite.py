@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conftest import at
 from tests.small_run import Run
 from tests.test_engine import BATCH, TwoPhases
 from util.engine.nonfinite import MOST_IN_A_ROW, LossWatch, NotFinite, Step, check_weights, found_inf
+from util.engine.schedule import Progress
 from util.engine.step import Stepper
 from util.errors import EXIT_USER_ERROR
 
@@ -27,10 +29,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 
     step, losses, seen = Stepper.step, CUTModel.generator_losses, 0
 
-    def remember(self: Stepper, batch: Any, images_seen: int, **rest: Any) -> Any:
+    def remember(self: Stepper, batch: Any, progress: Progress, **rest: Any) -> Any:
         nonlocal seen
-        seen = images_seen
-        return step(self, batch, images_seen, **rest)
+        seen = progress.images
+        return step(self, batch, progress, **rest)
 
     def poisoned(self: Any, passed: Any) -> dict[str, Tensor]:
         terms = losses(self, passed)
@@ -86,13 +88,13 @@ def test_a_vetoed_update_changes_no_weight_moment_or_count(value: float) -> None
         seed=1,
         skip_non_finite=True,
     )
-    stepper.step(BATCH, 0)
+    stepper.step(BATCH, at(0))
     before = torch.cat([p.detach().clone() for n in model.nets.values() for p in n.parameters()])
     moments = str({name: optimizer.state_dict() for name, optimizer in stepper.optimizers.items()})
-    stepper.step({"A": torch.full((1, 1), value)}, 1)
+    stepper.step({"A": torch.full((1, 1), value)}, at(1))
     assert torch.equal(before, torch.cat([p for n in model.nets.values() for p in n.parameters()]))
     assert moments == str({name: optimizer.state_dict() for name, optimizer in stepper.optimizers.items()})
-    stepper.step(BATCH, 2)
+    stepper.step(BATCH, at(2))
     assert not torch.equal(before, torch.cat([p for n in model.nets.values() for p in n.parameters()]))
 
 

@@ -7,7 +7,7 @@ import torch
 
 from data.sampler import EpochBatches
 from options import parse_train
-from options.assembly import check_several
+from train import check_distributed
 from util.engine.device import choose_device
 from util.engine.distributed import Ranks, Share
 from util.errors import UserError
@@ -72,9 +72,9 @@ def test_a_process_without_images_of_its_own_computes_one_that_does_not_count() 
 )
 def test_what_several_processes_cannot_do_is_refused(flags: tuple[str, ...], restarts: int, words: str) -> None:
     opt = parse_train(["--dataroot", ".", *flags])
-    check_several(opt, Ranks())
+    check_distributed(opt, Ranks())
     with pytest.raises(UserError, match=words):
-        check_several(opt, Ranks(1, 4, 1, 4, restarts))
+        check_distributed(opt, Ranks(1, 4, 1, 4, restarts))
 
 
 def test_each_process_has_the_gpu_of_its_number_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_memory_that_runs_out_while_networks_are_made_is_explained(
     def no_memory(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("options.assembly.create_model", no_memory)
+    monkeypatch.setattr("train.create_model", no_memory)
     assert train_program.main(["--dataroot", str(dataset), *small_model_flags("cut")]) == 2
     assert "the networks do not fit" in sentence(capsys)
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import create_model
 from options import parse_train
+from tests.conftest import at
 from tests.counting import flops, whole_step
 from tests.test_engine_steps import batches, make_stepper
 
@@ -42,7 +43,7 @@ def test_a_step_passes_each_network_as_often_as_the_method_needs(model: str) -> 
         first_layer(network).register_forward_pre_hook(
             lambda module, inputs, name=name: seen[name].append(len(inputs[0]))
         )
-    stepper.step(batches(1)[0], 0)
+    stepper.step(batches(1)[0], at(0))
     assert {name: sorted(calls) for name, calls in seen.items()} == {
         name: sorted(calls) for name, calls in PASSES[model].items()
     }
@@ -77,9 +78,9 @@ def test_a_step_has_as_many_convolutions_as_its_passes_and_never_waits_for_a_num
     if model == "cut":
         flags += ["--nce_layers", "0,4,7,10,14"]
     stepper = make_stepper(*PLAIN, *flags, model=model)
-    stepper.step(batches(1)[0], 0)
+    stepper.step(batches(1)[0], at(0))
     with Operations() as operations:
-        stepper.step(batches(1)[0], 1)
+        stepper.step(batches(1)[0], at(1))
     assert operations.counted["convolution"] == CONVOLUTIONS[model]
     assert operations.counted["_local_scalar_dense"] == 0
     assert operations.counted["_fused_adam_"] == len(stepper.optimizers)

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from options import parse_train
-from options.assembly import trackers_of
+from train import trackers_of
 from util.errors import UserError
 from util.trackers.tensorboard import TensorBoardTracker
 from util.trackers.tracker import Progress, Tracker

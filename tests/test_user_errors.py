@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -244,15 +245,16 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(
 def test_an_image_that_vanishes_costs_no_training(
     tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from util.engine.schedule import Progress
     from util.engine.step import Stepper
 
     step = Stepper.step
 
-    def step_and_delete(self: Stepper, batch: object, images_seen: int, **rest: bool) -> object:
-        if images_seen == 3:
+    def step_and_delete(self: Stepper, batch: Any, progress: Progress, **rest: bool) -> object:
+        if progress.images == 3:
             for file in (dataset / "trainA").iterdir():
                 file.unlink()
-        return step(self, batch, images_seen, **rest)  # type: ignore[arg-type]
+        return step(self, batch, progress, **rest)
 
     monkeypatch.setattr(Stepper, "step", step_and_delete)
     where = ["--dataroot", str(dataset), "--name", "run", "--checkpoints_dir", str(tmp_path / "checkpoints")]

@@ -10,6 +10,7 @@ import torch
 from models.cclgan_model import CCLGANModel
 from models.losses import rain_exchange
 from scripts._benchmark.usual import UsualStep
+from tests.conftest import at
 from tests.test_engine_steps import LEARNING_RATE, batches, make_stepper
 from util.engine.step import Stepper
 from util.errors import UserError
@@ -40,7 +41,7 @@ def test_its_losses_are_ours_over_some_steps(flags: tuple[str, ...], monkeypatch
     theirs = usual(ours)
     for number, batch in enumerate(batches(2)):
         exact = {key: image.double() for key, image in batch.items()}
-        expected, found = ours.step(exact, number).losses, theirs.step(exact)
+        expected, found = ours.step(exact, at(number)).losses, theirs.step(exact)
         assert found.keys() == expected.keys()
         for name, loss in expected.items():
             assert found[name].item() == pytest.approx(loss.item(), rel=1e-6), name

@@ -14,8 +14,8 @@ import yaml
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor, nn
 
+from models.base_model import Model
 from util.engine.records import BEST_FILE, HIGHER_IS_BETTER, Records, Yardstick, choice_of
-from util.engine.schedule import Schedule
 from util.engine.state import Position, TrainingState
 from util.engine.step import Stepper
 from util.engine.validation import Validation, Validator
@@ -51,26 +51,24 @@ class Images:
         return iter(self.items)
 
 
-class Halving:
+class Halving(Model):
     """Halves the image by a network with everything that a validation could disturb."""
 
     inference_nets = ("G",)
-    phases = ()
 
     def __init__(self) -> None:
+        super().__init__()
         halve, norm = nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)
         nn.init.dirac_(halve.weight)
         halve.weight.data *= 0.5
         halve.eval()  # as a user may freeze a part
         norm.weight.requires_grad_(False)
         network = nn.Sequential(halve, norm, nn.Dropout(0.5))
-        self.nets: dict[str, Any] = {"G": network}
-        self.frozen: dict[str, nn.Module] = {}
-        self.state: dict[str, Any] = {}
+        self.nets["G"] = network
 
     def forward(self, batch: Any) -> Any: ...
 
-    def visuals(self, passed: Any) -> dict[str, Tensor]:
+    def visuals(self, outputs: Any) -> dict[str, Tensor]:
         return {}
 
     def infer(self, source: Tensor) -> Tensor:
@@ -84,7 +82,7 @@ def never() -> bool:
 
 def make_state(model: Any = None, *, n_epochs: int = 10) -> TrainingState:
     stepper = Stepper(model or Halving(), device=CPU, precision="fp32", learning_rate=0.1, betas=(0.5, 0.999), seed=1)
-    return TrainingState(stepper, Schedule("linear", 0.1, n_epochs, 0, 1))
+    return TrainingState(stepper, n_epochs)
 
 
 def test_the_metrics_are_those_of_a_test() -> None:
@@ -287,7 +285,11 @@ def test_a_state_from_before_validations_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [({"format": 5}, "newer version"), ({"format": 1}, "not a training state of this version"), ([], "not a training")],
+    [
+        ({"format": 99}, "newer version"),
+        ({"format": 1}, "not a training state of this version"),
+        ([], "not a training"),
+    ],
 )
 def test_a_state_of_another_version_is_refused(tmp_path: Path, content: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):

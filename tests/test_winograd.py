@@ -22,6 +22,7 @@ from models.networks.winograd import (
     input_lines,
     input_places,
 )
+from tests.conftest import at
 from tests.test_engine_steps import batches, gradients, make_stepper, relative, weights
 from util.engine import compile as compiling
 from util.engine.compile import find_obstacle
@@ -210,7 +211,7 @@ def test_a_training_with_fused_kernels_has_the_gradients_of_the_plain_one(
             network.double()
     for number, batch in enumerate(batches(3)):  # the kernels of each step are those that the step before has left
         for stepper in (plain, with_kernels):
-            stepper.step({key: value.double() for key, value in batch.items()}, number)
+            stepper.step({key: value.double() for key, value in batch.items()}, at(number))
         assert relative(gradients(with_kernels), gradients(plain)) < 1e-8
     assert sorted(narrow_layers_too) == sorted([*Transforms.__dataclass_fields__, "gradient_of_norm"])
     assert relative(weights(with_kernels.model.nets), weights(plain.model.nets)) < 1e-6
@@ -218,7 +219,7 @@ def test_a_training_with_fused_kernels_has_the_gradients_of_the_plain_one(
 
 def test_testing_and_validation_use_the_layers_as_they_are(narrow_layers_too: list[str]) -> None:
     stepper = make_stepper(model="cut", compile="kernels")
-    stepper.step(batches(1)[0], 0)
+    stepper.step(batches(1)[0], at(0))
     first = next(m for m in stepper.model.nets["G"].modules() if isinstance(m, ResidualBlock)).conv_block[1]
     assert isinstance(first, Conv2d)
     x = image(1, first.in_channels, 8, 8, dtype=torch.float32)
@@ -237,7 +238,7 @@ def test_compiled_kernels_agree_with_plain_steps(precision: str, monkeypatch: py
     plain, compiled = (make_stepper(model="cut", compile=mode, precision=precision) for mode in ("off", "kernels"))
     for stepper in (plain, compiled):
         leave_zero(stepper)
-    losses = [stepper.step(batches(1)[0], 0).losses for stepper in (plain, compiled)]
+    losses = [stepper.step(batches(1)[0], at(0)).losses for stepper in (plain, compiled)]
     assert relative(gradients(compiled), gradients(plain)) < (1e-4 if precision == "fp32" else 0.3)
     for name, value in losses[0].items():
         assert losses[1][name].item() == pytest.approx(value.item(), rel=1e-4 if precision == "fp32" else 0.05)

@@ -43,7 +43,7 @@ class SimGANModel(Model):
         self.gan = GANLoss(opt.gan_mode)
         self.lambda_L1 = opt.lambda_L1
         self.phases = (
-            Phase("D", ("D",), self.discriminator_losses),
+            Phase("D", ("D",), self.discriminator_losses, needs_graph=False),
             Phase("G", ("G",), self.generator_losses),
         )
 

@@ -23,13 +23,14 @@ from data.creation import create_training_loader
 from models import Model, create_model
 from models.cclgan_model import CCLGANModel
 from options import Options, parse_train
-from options.assembly import build_training_state
 from scripts._benchmark.guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
 from scripts._benchmark.usual import UsualStep
 from scripts._step_costs import BytesMoved, attach_encoder, without_encoder
+from train import build_training_state
 from util.engine.device import choose_device, keep_freed_memory
 from util.engine.distributed import Distributed
 from util.engine.precision import autocast, set_precision
+from util.engine.schedule import Progress
 from util.errors import entry_point
 
 _CEILING = {"cpu": (2, 64), "cuda": (32, 64)}  # images and side of the convolution that the ceiling is measured with
@@ -87,7 +88,7 @@ class Training:
     def step(self) -> None:
         """One training step."""
         self._steps += 1
-        self._stepper.step(self._batch, self._steps)
+        self._stepper.step(self._batch, Progress(images=self._steps, step=self._steps, total_steps=sys.maxsize))
 
     def cost(self) -> dict[str, int]:
         """FLOPs and bytes that one step moves, of its passes without the engine, in the precision chosen."""

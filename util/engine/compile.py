@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -29,6 +31,8 @@ _COMPILE_SECONDS = {"cpu": 120.0, "cuda": 300.0}  # of a model at first, rounded
 _SAVED_SHARE = {"cpu": 0.15, "cuda": 0.2}  # of a step, rounded down; on GPUs an assumption
 _SAFETY = 2.0  # what compiling must save at least, in terms of what it costs
 
+T = TypeVar("T")
+
 
 class Compilation:
     """Compiles a model's convolutional networks (``networks``), only chains of simple operations within the layers that
@@ -45,7 +49,6 @@ class Compilation:
             raise ValueError(f"mode must be one of {COMPILE_MODES}, not {mode!r}")
         self.mode, self._device = mode, device
         self._of_networks = mode == NETWORKS or (mode == AUTO and device.type != "cpu")
-        self.steps_left = 0
         self._seconds: list[float] = []
         self._compiled: list[tuple[nn.Module, str, Any]] = []
         self._fused: list[Any] = []
@@ -57,14 +60,39 @@ class Compilation:
         """Whether steps are to be timed."""
         return self.mode == AUTO and not self._decided
 
-    def add_step(self, seconds: float) -> None:
-        """Take in how long a step took, if that is still of interest."""
-        self.steps_left -= 1
-        if self.measuring:
-            self._seconds.append(seconds)
+    def step(self, take: Callable[[], T], stepper: Any, steps_left: int) -> T:
+        """Take a step of ``stepper``, after compiling its networks if this is the moment for it.
 
-    def decide(self) -> bool:
-        """Whether to compile now; True at most once."""
+        Compiled code that fails leaves no trace: the step is taken as if nothing had been tried.
+
+        Raises:
+            UserError: compiling was asked for and does not work here.
+        """
+        if not self.decide(steps_left):
+            started = time.perf_counter()
+            result = take()
+            if self.measuring:
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)
+                self.add_step(time.perf_counter() - started)
+            return result
+        before = copy.deepcopy(stepper.state_dict())
+        self.apply(stepper.model.nets)
+        try:
+            return take()
+        except UserError:
+            raise
+        except Exception as error:  # torch.compile fails in many ways, some only in the backward pass
+            self.undo(error)
+        stepper.load_state_dict(before)
+        return take()
+
+    def add_step(self, seconds: float) -> None:
+        """Take in how long a step took."""
+        self._seconds.append(seconds)
+
+    def decide(self, steps_left: int) -> bool:
+        """Whether to compile now, with so many steps to come; True at most once."""
         if self._decided or (self.mode == AUTO and len(self._seconds) < _WARM_UP_STEPS + _MEASURED_STEPS):
             return False
         self._decided = True
@@ -73,10 +101,10 @@ class Compilation:
                         self.mode, cache_folder())  # fmt: skip
             return True
         seconds = median(self._seconds[_WARM_UP_STEPS:])
-        worthwhile = pays(self.steps_left, seconds, self._device.type)
+        worthwhile = pays(steps_left, seconds, self._device.type)
         logger.info(
             "--compile auto: %s (%d steps of %.2f s are left)",
-            *("compiling" if worthwhile else "not compiling, which would cost more than it saves", self.steps_left),
+            *("compiling" if worthwhile else "not compiling, which would cost more than it saves", steps_left),
             seconds,
         )
         return worthwhile

@@ -1,8 +1,8 @@
 """CUDA graphs: a whole training step recorded once and replayed with one launch.
 
 At batch 1 a GPU waits for Python to launch thousands of small kernels; a replayed graph launches them all at once. What
-is recorded is fixed: shapes, addresses, and every decision that the host takes. See :func:`obstacle` for what does not
-fit.
+is recorded is fixed: shapes, addresses, and every decision that the host takes.
+:func:`graph_unsafe_reason` says what does not fit.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ WARM_UP_STEPS = 3  # before recording: cuDNN chooses algorithms, Adam makes its 
 T = TypeVar("T")
 
 
-def obstacle(
+def graph_unsafe_reason(
     device: torch.device,
     *,
     precision: str,
     accumulate: int,
     skip_non_finite: bool,
     host_decides: str | None,
-    processes: int = 1,
+    world_size: int = 1,
 ) -> str | None:
     """Why steps cannot be recorded; None if they can.
 
@@ -41,7 +41,7 @@ def obstacle(
     """
     if device.type != "cuda":
         return "CUDA graphs need an NVIDIA GPU"
-    if processes > 1:
+    if world_size > 1:
         return "the exchange between several processes is not recorded"
     if precision == "fp16":
         return "--precision fp16 decides after every step whether its update counts; use bf16"
@@ -53,7 +53,7 @@ def obstacle(
 
 
 def choose_graphs(mode: str, reason_against: str | None) -> bool:
-    """Whether to record steps, said in the log where ``auto`` decides; ``reason_against`` is :func:`obstacle`'s.
+    """Whether to record steps, said in the log where ``auto`` decides, given :func:`graph_unsafe_reason`'s answer.
 
     Raises:
         UserError: they are asked for, but cannot be recorded.

@@ -1,4 +1,4 @@
-"""Several processes that train together, by torch.distributed and DistributedDataParallel: the only place that knows.
+"""Several processes that train together, by torch.distributed: the only place that knows.
 
 What the processes say to each other about stopping goes over the CPUs (gloo) even where gradients go over GPUs (NCCL):
 a process that dies closes its connections, so the others notice at their next step and need no torchrun for it.
@@ -11,8 +11,7 @@ import io
 import logging
 import os
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,9 +19,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from util.errors import UserError
+from util.streams import batch_images
 
 logger = logging.getLogger(__name__)
 
@@ -133,22 +132,26 @@ class Ranks:
 
 def share_of(batch: Mapping[str, Any], count: int) -> Share:
     """The share that a batch [N, …] of one of ``count`` processes has; without a word, all have as much as this one."""
-    images = len(batch["A"])
+    images = batch_images(batch)
     share: Share = batch.get(SHARE) or Share(images, images * count, images)
     return share
 
 
 class Distributed:
-    """The processes of a training. One that trains alone is a team too, for which nothing here does anything.
+    """The processes that train together. With a ``world_size`` of 1 its methods do nothing.
 
-    Every method but :meth:`wrap`'s results must be called by all processes, in the same order.
+    Every method must be called by all processes, in the same order.
+
+    Attributes:
+        images_here: how many of the current batch's images are this process's; 0 where it computes a stand-in.
+        failed: whether this process has reported that it cannot continue.
     """
 
     def __init__(self, ranks: Ranks | None = None, device: torch.device | None = None) -> None:
         """``device`` is where this process computes."""
         self.ranks, self.device = ranks or Ranks(), device or torch.device("cpu")
+        self.images_here: int | None = None
         self.failed = False
-        """Whether this process has told the others that it cannot go on."""
 
     @property
     def world_size(self) -> int:
@@ -160,36 +163,25 @@ class Distributed:
         """Whether this process is the one that speaks, saves and validates."""
         return self.ranks.is_main
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """``module`` such that a backward pass through it leaves the mean of all processes' gradients.
-
-        Its weights become the leader's. Every parameter must take part: :meth:`check_all_took_part`. Buffers stay each
-        process's own: here these are blur filters, which are constant, and batch norm's statistics.
-        """
-        if self.world_size == 1:
-            return module
-        with warnings.catch_warnings():  # newer versions have another name for the flag, which older ones do not know
-            warnings.simplefilter("ignore", FutureWarning)
-            return DistributedDataParallel(module, broadcast_buffers=False)
-
-    def check_all_took_part(self, name: str, parameters: Iterable[nn.Parameter]) -> None:
-        """After a backward pass: make sure that DistributedDataParallel has waited for no gradient in vain.
+    def sum_gradients(self, phase: str, parameters: Sequence[nn.Parameter]) -> None:
+        """After a backward pass: every process has the sum of all processes' gradients, in one exchange.
 
         Raises:
-            UserError: parameters of the phase ``name`` have none.
+            UserError: parameters of ``phase`` have none, for which the others might wait in vain.
         """
         if self.world_size == 1:
             return
-        idle = sum(parameter.grad is None for parameter in parameters)
-        if idle:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if idle := len(parameters) - len(gradients):
             raise UserError(
-                f"the losses of phase {name} do not depend on {idle} parameters of the networks that it trains, which "
+                f"the losses of phase {phase} do not depend on {idle} parameters of the networks that it trains, which "
                 "several processes cannot do; train with one process, or leave what is unused out of the model."
             )
-
-    def without_exchange(self, wrapped: nn.Module) -> contextlib.AbstractContextManager[Any]:
-        """In this context passes through what :meth:`wrap` gave only add to this process's own gradients."""
-        return contextlib.nullcontext() if self.world_size == 1 else wrapped.no_sync()  # type: ignore[operator]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def sum(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scalars, summed over the processes name by name; all of them have the same names."""
@@ -217,7 +209,11 @@ class Distributed:
         self.largest(0)
 
     def gather(self, images: Tensor) -> tuple[Tensor, slice]:
-        """All processes' images [N, C, H, W] by rank, and which of them are this one's; their numbers may differ."""
+        """All processes' images [N, C, H, W] by rank, and which of them are this one's; their numbers may differ.
+
+        A stand-in is left out.
+        """
+        images = images[:0] if self.images_here == 0 else images
         sizes = torch.zeros(self.ranks.world_size, dtype=torch.int64)
         sizes[self.ranks.rank] = len(images)
         dist.all_reduce(sizes)
@@ -232,7 +228,7 @@ class Distributed:
         return torch.cat(everybody), slice(start, start + len(images))
 
     def broadcast_object(self, content: Any) -> Any:
-        """The leader's ``content``, tensors and plain values, on this process's device."""
+        """The main process's ``content``, tensors and plain values, on this process's device."""
         if self.world_size == 1:
             return content
         file = io.BytesIO()
@@ -261,7 +257,7 @@ class Distributed:
 
 @contextlib.contextmanager
 def init_distributed(ranks: Ranks, device: torch.device) -> Iterator[Distributed]:
-    """The team of this process, from finding the others to parting from them.
+    """The processes that this one trains with, from finding them to leaving them.
 
     Processes that end as they agreed to, be it because of an error that one has told, end together: torchrun stops
     the others as soon as one is gone.
@@ -270,9 +266,9 @@ def init_distributed(ranks: Ranks, device: torch.device) -> Iterator[Distributed
         UserError: the others cannot be found.
         LostProcess: one of them is gone.
     """
-    team = Distributed(ranks, device)
-    if team.world_size == 1:
-        yield team
+    distributed = Distributed(ranks, device)
+    if distributed.world_size == 1:
+        yield distributed
         return
     if not dist.is_available():
         raise UserError("this PyTorch was built without torch.distributed; train with one process.")
@@ -284,21 +280,21 @@ def init_distributed(ranks: Ranks, device: torch.device) -> Iterator[Distributed
         raise UserError(f"the {ranks.world_size} processes do not find each other ({_reason(error)}).") from error
     try:
         with explain_lost_processes():
-            yield team
+            yield distributed
     except LostProcess:
         raise
     except Exception:
-        if team.failed:
-            _part(team)
+        if distributed.failed:
+            _leave(distributed)
         raise
     else:
-        _part(team)
+        _leave(distributed)
 
 
-def _part(team: Distributed) -> None:
-    """Meet a last time; whoever has died since then is nobody's trouble any more."""
+def _leave(distributed: Distributed) -> None:
+    """Meet a last time; it no longer matters if a process has died since."""
     with contextlib.suppress(LostProcess):
-        team.barrier()
+        distributed.barrier()
         dist.destroy_process_group()
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,14 +15,16 @@ from util.engine.distributed import SHARE, Distributed, LostProcess
 from util.engine.nonfinite import STOP, LossWatch, NotFinite, Step, check_weights
 from util.engine.oom import explain_oom
 from util.engine.run_folder import LATEST, Checkpointer
+from util.engine.schedule import Progress
 from util.engine.state import TrainingState
 from util.engine.stop import Deadline, Interrupt
-from util.engine.trainable import Loader
 from util.engine.validation import Validation
 from util.files import CannotWrite
 from util.images import to_uint8
+from util.streams import batch_images
 from util.trackers.console import EpochBar
-from util.trackers.tracker import Progress, Trackers
+from util.trackers.tracker import Progress as Report
+from util.trackers.tracker import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +53,22 @@ def crossed(before: int, after: int, every: int) -> bool:
     return before // every != after // every
 
 
-class Training:
-    """Runs epochs from a position to the schedule's end, reports to the trackers and saves.
+class Loader(Protocol):
+    """Training batches; see ``data.loader.TrainingLoader``."""
 
-    Where several processes train, all of them run this in step; only the leader's folder and trackers keep anything,
-    and only the leader validates.
+    def __len__(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def images_per_epoch(self) -> int: ...
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Mapping[str, Any]]: ...
+
+
+class Training:
+    """Runs epochs from a position to the end, reports to the trackers, validates and saves.
+
+    Where several processes train, all of them run this in step; only the main process's folder and trackers keep
+    anything, and only the main process validates.
     """
 
     def __init__(
@@ -69,15 +82,15 @@ class Training:
         *,
         deadline: Deadline | None = None,
         on_nan: str = STOP,
-        team: Distributed | None = None,
+        distributed: Distributed | None = None,
     ) -> None:
         """``deadline`` is when to be over, ``on_nan`` one of ``util.engine.nonfinite.ON_NAN``."""
-        self._team = team or Distributed()
+        self._distributed = distributed or Distributed()
         self.state, self.loader, self.run_folder = state, loader, run_folder
         self.trackers, self.every, self.validation = trackers, every, validation
         self._seconds_per_image: float | None = None
-        # Stays on the device, so that no step waits for it.
-        self._watched = torch.tensor(state.position.watched_loss, device=state.stepper.device)
+        # The epoch's sum of the generators' losses; stays on the device, so that no step waits for it.
+        self._loss_sum = torch.tensor(state.position.watched_loss, device=state.stepper.device)
         self._deadline, self._on_nan = deadline, on_nan
         self._losses = LossWatch(on_nan)
         self._is_amid_step, self._has_trained = False, False
@@ -89,7 +102,7 @@ class Training:
             UserError: something went wrong; what was trained is saved, unless it is broken or cannot be.
         """
         self.run_folder.remember_options()
-        with Interrupt(self._deadline, self._team) as interrupt:
+        with Interrupt(self._deadline, self._distributed) as interrupt:
             try:
                 return FINISHED if self._run(interrupt) else interrupt.exit_code
             except Exception as error:
@@ -97,8 +110,8 @@ class Training:
                 raise
 
     def _run(self, interrupt: Interrupt) -> bool:
-        position, total_epochs = self.state.position, self.state.schedule.total_epochs
-        if not self._begin(interrupt):
+        position, total_epochs = self.state.position, self.state.total_epochs
+        if not interrupt.main_process_does(self._begin_validation):
             self._save(LATEST)  # as it is: nothing has been trained
             return False
         while position.epoch <= total_epochs:
@@ -109,11 +122,134 @@ class Training:
             position.next_epoch()
             if position.finished_epoch() % self.every.save_epoch_freq == 0:
                 self._save(str(position.finished_epoch()))
-            elif position.epoch > total_epochs or self._validation_pending:
+            elif position.epoch > total_epochs or (self.validation is not None and self.validation.pending):
                 self._save(LATEST)
-            if not self._validate(interrupt):
+            # The state from before it is saved already, so an interruption leaves nothing to save.
+            if not interrupt.main_process_does(self._validate):
                 return False
         return True
+
+    def _run_epoch(self, interrupt: Interrupt) -> None:
+        stepper, position = self.state.stepper, self.state.position
+        first_batch = position.first_batch(self.loader.batch_size, self.loader.images_per_epoch)
+        stepper.on_epoch(self._progress(first_batch))
+        batches = self.loader.epoch(position.epoch, first_batch)
+        self._loss_sum = torch.tensor(position.watched_loss, device=stepper.device)
+        with EpochBar(
+            position.epoch,
+            self.state.total_epochs,
+            self.loader.images_per_epoch,
+            start_image=position.images_in_epoch,
+            seconds_per_image_hint=self._seconds_per_image,
+            terminal=None if self._distributed.is_main else False,
+        ) as bar:
+            for number, (batch, data_seconds) in enumerate(_timed(interrupt.together(batches)), first_batch):
+                self._step(batch, self._progress(number), data_seconds, bar)
+                if interrupt.requested:
+                    return
+            if bar.images_per_second > 0:
+                self._seconds_per_image = 1 / bar.images_per_second
+        if not interrupt.requested:
+            stepper.end_epoch(self._loss_sum.item() / position.images_in_epoch)
+
+    def _step(self, batch: Mapping[str, Any], progress: Progress, data_seconds: float, bar: EpochBar) -> None:
+        position, stepper = self.state.position, self.state.stepper
+        images = batch[SHARE].of if SHARE in batch else batch_images(batch)
+        before, after = position.total_images, position.total_images + images
+        is_last = self._is_last(images)
+        live = crossed(before, after, self.every.display_freq) or is_last
+        page = crossed(before, after, self.every.update_html_freq) or is_last
+        started = time.perf_counter()
+        self._is_amid_step = True
+        with explain_oom(batch, stepper.device):
+            result = stepper.step(batch, progress, want_visuals=live or page)
+        self._count(result.generator_loss, images)
+        self._is_amid_step, self._has_trained = False, True
+        self._losses.look(Step(position.epoch, after, _files(batch)), result.losses)
+        seconds = time.perf_counter() - started
+        self._observe("step", seconds)
+        bar.update(images=images, data_seconds=data_seconds, step_seconds=seconds)
+        report = self._report(position.epoch, position.images_in_epoch, stepper.learning_rate(progress), bar)
+        if crossed(before, after, self.every.print_freq) or is_last:
+            self._losses.settle()
+            values = {name: loss.item() for name, loss in result.losses.items()}
+            bar.show(values)
+            self.trackers.scalars(report, values)
+        if result.visuals:
+            pictures = {label: np.asarray(to_uint8(image[0])) for label, image in result.visuals.items()}
+            self.trackers.images(report, pictures, live=live, keep=page)
+        if crossed(before, after, self.every.save_latest_freq):
+            self._save(f"iter_{after}" if self.every.save_by_iter else LATEST)
+
+    def _progress(self, batch: int) -> Progress:
+        """Where the training stands before the epoch's batch of this number."""
+        position, per_epoch, total_epochs = self.state.position, len(self.loader), self.state.total_epochs
+        return Progress(
+            images=position.total_images,
+            step=(position.epoch - 1) * per_epoch + batch,
+            total_steps=total_epochs * per_epoch,
+            epoch=position.epoch,
+            total_epochs=total_epochs,
+            images_in_epoch=position.images_in_epoch,
+        )
+
+    def _report(self, epoch: int, images_in_epoch: int, learning_rate: float, bar: EpochBar | None = None) -> Report:
+        speed = 1 / self._seconds_per_image if self._seconds_per_image else 0.0
+        return Report(
+            epoch=epoch,
+            total_epochs=self.state.total_epochs,
+            images_in_epoch=images_in_epoch,
+            images_per_epoch=self.loader.images_per_epoch,
+            total_images=self.state.position.total_images,
+            learning_rate=learning_rate,
+            images_per_second=speed if bar is None else bar.images_per_second,
+            data_wait=0.0 if bar is None else bar.data_wait,
+        )
+
+    def _is_last(self, images: int) -> bool:
+        """Whether this batch ends the training."""
+        position = self.state.position
+        ends_epoch = position.images_in_epoch + images >= self.loader.images_per_epoch
+        return ends_epoch and position.epoch == self.state.total_epochs
+
+    def _count(self, loss: torch.Tensor, images: int) -> None:
+        """What a finished step adds to the position and to the sum of its epoch."""
+        if self._on_nan != STOP:  # a step that was skipped adds nothing
+            loss = loss.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        self._loss_sum += images * loss
+        self.state.position.advance(images)
+
+    def _begin_validation(self, stop: Stop) -> bool:
+        """What validation needs before training, and one that an interruption left out; False if interrupted."""
+        if self.validation is None:
+            return True
+        return self.validation.begin(stop) and self._validate(stop)
+
+    def _validate(self, stop: Stop) -> bool:
+        """The validation that belongs to this moment, if there is one to make; False if the user interrupts it."""
+        if self.validation is None or not self.validation.pending:
+            return True
+        epoch = self.state.position.finished_epoch()
+        values = self.validation.measure(stop)
+        if values is None:
+            return False
+        last_step = Progress(epoch=epoch, step=epoch * len(self.loader) - 1,
+                             total_epochs=self.state.total_epochs,
+                             total_steps=self.state.total_epochs * len(self.loader))  # fmt: skip
+        learning_rate = self.state.stepper.learning_rate(last_step)
+        self.trackers.metrics(self._report(epoch, self.loader.images_per_epoch, learning_rate), values)
+        self.run_folder.save_state(self.state)
+        self.run_folder.save_best(self.state)
+        return True
+
+    def _save(self, tag: str) -> None:
+        started = time.perf_counter()
+        self._losses.settle()
+        check_weights(self.state.stepper.model.nets)
+        position = self.state.position
+        position.watched_loss = self._loss_sum.item() if position.images_in_epoch else 0.0
+        self.run_folder.save(tag, self.state)
+        self._observe("save", time.perf_counter() - started)
 
     def _rescue(self, error: Exception) -> None:
         """Save what was trained before an error such as a missing file, if it is whole and can be saved.
@@ -127,145 +263,9 @@ class Training:
         except Exception as further:
             logger.warning("what was trained since the last save is not saved: %s", further)
 
-    def _run_epoch(self, interrupt: Interrupt) -> None:
-        stepper, schedule, position = self.state.stepper, self.state.schedule, self.state.position
-        learning_rate = schedule.learning_rate(position.epoch)
-        stepper.set_learning_rate(learning_rate)
-        first_batch = position.first_batch(self.loader.batch_size, self.loader.images_per_epoch)
-        batches = self.loader.epoch(position.epoch, first_batch)
-        self._watched = torch.tensor(position.watched_loss, device=stepper.device)
-        with EpochBar(
-            position.epoch,
-            schedule.total_epochs,
-            self.loader.images_per_epoch,
-            start_image=position.images_in_epoch,
-            seconds_per_image_hint=self._seconds_per_image,
-            terminal=None if self._team.is_main else False,
-        ) as bar:
-            for batch, data_seconds in _timed(interrupt.together(batches)):
-                self._step(batch, data_seconds, bar)
-                if interrupt.requested:
-                    return
-            if bar.images_per_second > 0:
-                self._seconds_per_image = 1 / bar.images_per_second
-        if interrupt.requested:
-            return
-        schedule.end_epoch(self._watched.item() / position.images_in_epoch)
-
-    def _step(self, batch: Mapping[str, Any], data_seconds: float, bar: EpochBar) -> None:
-        position = self.state.position
-        images = batch[SHARE].of if SHARE in batch else len(batch["A"])
-        before, after = position.total_images, position.total_images + images
-        is_last = self._is_last(images)
-        live = crossed(before, after, self.every.display_freq) or is_last
-        page = crossed(before, after, self.every.update_html_freq) or is_last
-        started = time.perf_counter()
-        self._is_amid_step = True
-        with explain_oom(batch, self.state.stepper.device):
-            result = self.state.stepper.step(batch, before, want_visuals=live or page)
-        self._count(result.watched, images)
-        self._is_amid_step, self._has_trained = False, True
-        self._losses.look(Step(position.epoch, after, _files(batch)), result.losses)
-        seconds = time.perf_counter() - started
-        self._observe("step", seconds)
-        bar.update(images=images, data_seconds=data_seconds, step_seconds=seconds)
-        progress = self._progress(bar)
-        if crossed(before, after, self.every.print_freq) or is_last:
-            self._losses.settle()
-            values = {name: loss.item() for name, loss in result.losses.items()}
-            bar.show(values)
-            self.trackers.scalars(progress, values)
-        if result.visuals:
-            pictures = {label: np.asarray(to_uint8(image[0])) for label, image in result.visuals.items()}
-            self.trackers.images(progress, pictures, live=live, keep=page)
-        if crossed(before, after, self.every.save_latest_freq):
-            self._save(f"iter_{after}" if self.every.save_by_iter else LATEST)
-
-    def _is_last(self, images: int) -> bool:
-        """Whether this batch ends the training."""
-        position = self.state.position
-        ends_epoch = position.images_in_epoch + images >= self.loader.images_per_epoch
-        return ends_epoch and position.epoch == self.state.schedule.total_epochs
-
-    def _progress(self, bar: EpochBar) -> Progress:
-        position, schedule = self.state.position, self.state.schedule
-        return Progress(
-            epoch=position.epoch,
-            total_epochs=schedule.total_epochs,
-            images_in_epoch=position.images_in_epoch,
-            images_per_epoch=self.loader.images_per_epoch,
-            total_images=position.total_images,
-            learning_rate=schedule.learning_rate(position.epoch),
-            images_per_second=bar.images_per_second,
-            data_wait=bar.data_wait,
-        )
-
-    def _count(self, watched: torch.Tensor, images: int) -> None:
-        """What a finished step adds to the position and to the sum of its epoch."""
-        if self._on_nan != STOP:  # a step that was skipped adds nothing
-            watched = watched.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        self._watched += images * watched
-        self.state.position.advance(images)
-
-    def _save(self, tag: str) -> None:
-        started = time.perf_counter()
-        self._losses.settle()
-        check_weights(self.state.stepper.model.nets)
-        position = self.state.position
-        position.watched_loss = self._watched.item() if position.images_in_epoch else 0.0
-        self.run_folder.save(tag, self.state)
-        self._observe("save", time.perf_counter() - started)
-
     def _observe(self, what: str, seconds: float) -> None:
         if self._deadline is not None:
             self._deadline.observe(what, seconds)
-
-    def _begin(self, interrupt: Interrupt) -> bool:
-        """What validation needs before training, and one that an interruption left out; False if interrupted."""
-        return interrupt.leader_does(self._begin_validation)
-
-    def _begin_validation(self, stop: Stop) -> bool:
-        if self.validation is None:
-            return True
-        if not self.validation.begin(stop):
-            return False
-        return self._make_validation(stop)
-
-    @property
-    def _validation_pending(self) -> bool:
-        return self.validation is not None and self.validation.pending
-
-    def _validate(self, interrupt: Interrupt) -> bool:
-        """The validation that belongs to this moment, if there is one to make; False if the user interrupts it.
-
-        The state from before it is saved already, so an interruption leaves nothing to save.
-        """
-        return interrupt.leader_does(self._make_validation)
-
-    def _make_validation(self, stop: Stop) -> bool:
-        if self.validation is None or not self.validation.pending:
-            return True
-        epoch = self.state.position.finished_epoch()
-        values = self.validation.measure(stop)
-        if values is None:
-            return False
-        self.trackers.metrics(self._progress_after(epoch), values)
-        self.run_folder.save_state(self.state)
-        self.run_folder.save_best(self.state)
-        return True
-
-    def _progress_after(self, epoch: int) -> Progress:
-        """The end of ``epoch``, which is the last one that was trained."""
-        return Progress(
-            epoch=epoch,
-            total_epochs=self.state.schedule.total_epochs,
-            images_in_epoch=self.loader.images_per_epoch,
-            images_per_epoch=self.loader.images_per_epoch,
-            total_images=self.state.position.total_images,
-            learning_rate=self.state.schedule.learning_rate(epoch),
-            images_per_second=1 / self._seconds_per_image if self._seconds_per_image else 0.0,
-            data_wait=0.0,
-        )
 
 
 def _timed(batches: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], float]]:

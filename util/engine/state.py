@@ -15,14 +15,14 @@ import torch
 
 from util.engine.checkpoint import Describe, put_into
 from util.engine.records import Records
-from util.engine.schedule import Schedule
 from util.engine.step import Stepper
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 4
-_WITHOUT_TAGS = 3  # what was written before the state knew its network files; complete otherwise
+FORMAT = 5
+_ONE_SCHEDULE = 4  # what was written when all phases had the same learning rate; complete otherwise
+_WITHOUT_TAGS = 3  # and before the state knew its network files
 _WITHOUT_VALIDATION = 2  # and before there were validations
 
 
@@ -81,7 +81,7 @@ class TrainingState:
     """
 
     stepper: Stepper
-    schedule: Schedule
+    total_epochs: int
     position: Position = field(default_factory=Position)
     records: Records = field(default_factory=Records)
     tags: tuple[str, ...] = ()
@@ -89,15 +89,10 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as tensors and plain values, which :func:`util.engine.checkpoint.load_file` reads."""
-        model = self.stepper.model
         return {
             "format": FORMAT,
             "position": dataclasses.asdict(self.position),
-            "nets": {name: network.state_dict() for name, network in model.nets.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.stepper.optimizers.items()},
-            "stepper": self.stepper.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "model": {name: part.state_dict() for name, part in model.state.items()},
+            **self.stepper.state_dict(),
             "validation": self.records.state_dict(),
             "tags": list(self.tags),
             "options": self.options,
@@ -117,14 +112,13 @@ class TrainingState:
                 f"{file} has networks {', '.join(state['nets'])}, but these options make "
                 f"{', '.join(model.nets)}; continue with the model and the losses of the run."
             )
-        for name, network in model.nets.items():
-            put_into(network, state["nets"][name], file, describe)
-        self.stepper.load_optimizers(state["optimizers"])
-        self.stepper.load_state_dict(state.get("stepper", {}))
-        for name, part in model.state.items():
-            if name in state["model"]:
-                part.load_state_dict(state["model"][name])
-        self.schedule.load_state_dict(state["schedule"])
+        if self.stepper.optimizers.keys() != state["optimizers"].keys():
+            raise UserError(
+                f"{file} has phases {', '.join(state['optimizers'])}, but these options make "
+                f"{', '.join(self.stepper.optimizers)}; continue with the model and the losses of the run."
+            )
+        found = {"stepper": {}, "schedules": dict.fromkeys(self.stepper.schedules, state.get("schedule", {})), **state}
+        self.stepper.load_state_dict(found, lambda network, stored: put_into(network, stored, file, describe))
         self.position = Position(**state["position"])
         if state["format"] == _WITHOUT_VALIDATION:
             logger.info("%s is from before validations: the best checkpoints are chosen from here on", file)
@@ -135,7 +129,7 @@ class TrainingState:
 
 def _check_format(state: Any, file: Path) -> None:
     found = state.get("format") if isinstance(state, Mapping) else None
-    if found in (_WITHOUT_VALIDATION, _WITHOUT_TAGS, FORMAT):
+    if found in (_WITHOUT_VALIDATION, _WITHOUT_TAGS, _ONE_SCHEDULE, FORMAT):
         return
     if isinstance(found, int) and found > FORMAT:
         raise UserError(f"{file} was written by a newer version of this program (format {found}); update this one.")

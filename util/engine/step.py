@@ -1,13 +1,14 @@
-"""One training step of any model: a shared forward pass, then its phases."""
+"""One training step of any model: forward pass, then for each phase its losses, backward pass and optimizer."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,40 +16,89 @@ from torch import Tensor, nn
 from util.engine.compile import OFF, Compilation
 from util.engine.cuda_graphs import Recorder
 from util.engine.device import to_device
-from util.engine.distributed import Distributed
+from util.engine.distributed import Distributed, share_of
 from util.engine.ema import AveragedNets
-from util.engine.precision import loss_scaler
-from util.engine.trainable import PhaseLike, Trainable
-from util.engine.updates import Updates, trains_tested
+from util.engine.nonfinite import found_inf
+from util.engine.precision import autocast, loss_scaler
+from util.engine.schedule import Active, Constant, Progress, Schedule, always
 from util.errors import UserError
+from util.streams import batch_images
+
+Losses = dict[str, Tensor]
+"""Named, weighted scalars."""
+OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+"""Makes an optimizer of parameter groups: a class of ``torch.optim``, with settings by :func:`functools.partial`."""
 
 _SEED_STRIDE = 1_000_003  # keeps the steps' seeds of different runs apart
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One update within a training step.
+
+    Attributes:
+        name: in log lines and in the training state.
+        trains: networks whose parameters the sum of the losses is minimized over. All others are frozen meanwhile.
+        losses: maps what ``Model.forward`` returned to named, already weighted terms.
+        optimizer: such as ``partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-2)``; None: Adam with ``--lr``,
+            ``--beta1`` and ``--beta2``.
+        lr: initial learning rates of those networks that have another one than the optimizer's.
+        schedule: of the learning rate; None: that of ``--lr_policy``.
+        active: in which steps the phase is computed: a warm-up, every n-th step, alternation, stages.
+        needs_graph: whether gradients go back through the forward pass. False for a discriminator, which gets
+            generated images detached: where only such phases are active, the forward pass is made without a graph.
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    losses: Callable[[Any], Losses]
+    optimizer: OptimizerFactory | None = None
+    lr: Mapping[str, float] = field(default_factory=dict)
+    schedule: Schedule | None = None
+    active: Active = always
+    needs_graph: bool = True
+
+
+class Trainable(Protocol):
+    """What a step needs of a model; see ``models.base_model.Model``."""
+
+    nets: Any
+    frozen: dict[str, Any]
+    state: dict[str, Any]
+    phases: tuple[Phase, ...]
+
+    @property
+    def inference_nets(self) -> tuple[str, ...]: ...
+    def __call__(self, batch: Any) -> Any: ...
+    def infer(self, source: Tensor) -> Tensor: ...
+    def visuals(self, outputs: Any) -> dict[str, Tensor]: ...
+    def on_epoch(self, progress: Progress) -> None: ...
+    def use_gather(self, gather: Any) -> None: ...
 
 
 @dataclass(frozen=True)
 class StepResult:
     """What a training step gives back.
 
-    ``losses`` are the weighted terms by name and ``watched`` is the sum of those that train the networks which
+    ``losses`` are the weighted terms by name and ``generator_loss`` is the sum of those that train the networks which
     testing needs (detached scalars, on the device); ``visuals`` are images to look at by label, if wanted.
     """
 
-    losses: dict[str, Tensor]
-    watched: Tensor
+    losses: Losses
+    generator_loss: Tensor
     visuals: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How steps are computed. None of it changes what is minimised.
+    """How steps are computed. None of it changes what is minimized.
 
     Args:
-        accumulate: in how many pieces, one after another, each batch is computed for one update.
+        accumulate: in how many micro-batches, one after another, each batch is computed for one update.
         clip_grad: the largest norm of a phase's gradient; 0 = as it is.
         ema: decay of the averaged networks; 0 = none.
         channels_last: whether networks and images are laid out with channels last.
         compile: which networks torch.compile is for; see :class:`util.engine.compile.Compilation`.
-        warmup_D: in so many images at the beginning only the discriminators learn.
         cuda_graphs: whether whole steps are recorded; see :mod:`util.engine.cuda_graphs`.
     """
 
@@ -58,21 +108,38 @@ class StepSettings:
     channels_last: bool = False
     compile: str = OFF
     cuda_graphs: bool = False
-    warmup_D: int = 0
+
+
+@dataclass
+class MicroBatch:
+    """Some images of a batch, their ``share`` in it, and the ``outputs`` of the model's forward pass on them."""
+
+    batch: Mapping[str, Any]
+    share: float
+    outputs: Any = None
+    _random_state: list[Tensor] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def random_numbers(self, device: torch.device) -> Iterator[None]:
+        """In this context the random numbers are the same each time; the first time, they are those that come next."""
+        on_gpu = [device] if device.type == "cuda" else []
+        if not self._random_state:
+            self._random_state = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, on_gpu)]
+            yield
+            return
+        with torch.random.fork_rng(devices=on_gpu):
+            torch.set_rng_state(self._random_state[0])
+            for gpu, state in zip(on_gpu, self._random_state[1:], strict=True):
+                torch.cuda.set_rng_state(state, gpu)
+            yield
 
 
 class Stepper:
-    """Applies everything that is not mathematics to a model, in this order:
+    """Trains a model, one :meth:`step` at a time. It owns the networks' devices, modes and ``requires_grad`` flags.
 
-    networks to the device and into their memory format → averaged copies → one fused Adam per phase → compiled
-    networks (with ``auto``, after a few steps) → a recorded step, if it is to be;
-    per step: seed, inputs to the device (uint8 images scaled there), then for each phase: freeze the other networks;
-    for each piece of the batch: forward pass and losses under autocast, scaled backward, and with the last piece's the
-    mean over the team's processes; unscale, clip, found_inf, update; then the loss scale and the averages.
-
-    Each step draws its random numbers from a seed made of ``seed`` and the number of images seen, so a
-    resumed run draws what the uninterrupted one would have drawn. It is the same in all processes: what is drawn once
-    for a batch, such as PatchNCE's locations, is what one process would have drawn.
+    Each step draws its random numbers from a seed made of ``seed`` and the number of images seen, so a resumed run
+    draws what the uninterrupted one would have drawn. It is the same in all processes: what is drawn once for a batch,
+    such as PatchNCE's locations, is what one process would have drawn.
     """
 
     def __init__(
@@ -84,85 +151,160 @@ class Stepper:
         learning_rate: float,
         betas: tuple[float, float],
         seed: int,
+        schedule: Schedule | None = None,
         settings: StepSettings | None = None,
         skip_non_finite: bool = False,
-        team: Distributed | None = None,
+        distributed: Distributed | None = None,
     ) -> None:
-        """``skip_non_finite`` leaves out an update whose loss or gradient is not finite, without waiting for a GPU.
+        """``learning_rate``, ``betas`` and ``schedule`` are for the Adam of phases without an optimizer of their own.
 
-        ``team`` are the processes that train together; all of them make their steppers at the same time.
+        ``skip_non_finite`` leaves out an update whose loss or gradient is not finite. ``distributed`` are the
+        processes that train together; all of them make their steppers at the same time.
         """
         self.model, self.device, self.precision, self.seed = model, device, precision, seed
         self.settings = settings or StepSettings()
-        self._betas = betas
+        self._distributed = distributed or Distributed()
+        self._skip_non_finite = skip_non_finite
         self._memory_format = torch.channels_last if self.settings.channels_last else torch.contiguous_format
         for network in (*model.nets.values(), *model.frozen.values()):
-            network.to(device, memory_format=self._memory_format)  # type: ignore[call-overload]
+            network.to(device, memory_format=self._memory_format)
         self.averages: AveragedNets | None = None
         if self.settings.ema:
-            used = {name: model.nets[name] for name in model.inference_nets}
-            self.averages = AveragedNets(used, self.settings.ema)
-        if self.settings.warmup_D and all(trains_tested(phase, model) for phase in model.phases):
-            raise UserError("--warmup_D: this training has no discriminator that could learn alone; leave it out.")
-        self.optimizers = {phase.name: self._adam(phase, learning_rate) for phase in model.phases}
+            self.averages = AveragedNets({name: model.nets[name] for name in model.inference_nets}, self.settings.ema)
+        adam = partial(torch.optim.Adam, lr=learning_rate, betas=betas, fused=True)
+        if self.settings.cuda_graphs:  # what is recorded reads the learning rate from memory
+            adam = partial(adam, lr=torch.tensor(learning_rate, device=device), capturable=True)
+        self.optimizers = {
+            phase.name: (phase.optimizer or adam)(parameter_groups(phase, model.nets)) for phase in model.phases
+        }
+        self._initial_lr = {
+            name: [float(group["lr"]) for group in optimizer.param_groups]
+            for name, optimizer in self.optimizers.items()
+        }
+        self.schedules = {phase.name: copy.deepcopy(phase.schedule or schedule or Constant()) for phase in model.phases}
         self._scaler = loss_scaler(precision, device)
         self._compilation = Compilation(self.settings.compile, device)
-        self._on_device = Updates(
-            model,
-            self.optimizers,
-            self._scaler,
-            team or Distributed(),
-            device=device,
-            precision=precision,
-            accumulate=self.settings.accumulate,
-            clip_grad=self.settings.clip_grad,
-            skip_non_finite=skip_non_finite,
-        )
-        self._recorded = Recorder(self._on_device)
+        self._recorder = Recorder(lambda batch: self._train(batch, self.model.phases))
+        if self._distributed.world_size > 1:
+            model.use_gather(self._distributed.gather)
 
-    def _adam(self, phase: PhaseLike, learning_rate: float) -> torch.optim.Adam:
-        """One fused kernel per update: on small networks the elementwise one costs as much as a convolution."""
-        recorded = self.settings.cuda_graphs  # what is recorded reads the learning rate from memory
-        return torch.optim.Adam(
-            [parameter for name in phase.trains for parameter in self.model.nets[name].parameters()],
-            lr=torch.tensor(learning_rate, device=self.device) if recorded else learning_rate,
-            betas=self._betas,
-            fused=True,
-            capturable=recorded,
-        )
+    # A step -------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs beside networks and optimizers: the averages and float16's loss scale."""
-        averages = {} if self.averages is None else {"averages": self.averages.state_dict()}
-        return {**averages, "scaler": self._scaler.state_dict()}
+    def step(self, batch: Mapping[str, Any], progress: Progress, *, want_visuals: bool = False) -> StepResult:
+        """Train on one batch.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put it back; what an older run had not starts from its networks."""
-        if self.averages is not None and "averages" in state:
-            self.averages.load_state_dict(state["averages"])
-        if state.get("scaler") and self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
+        Raises:
+            UserError: there is nothing to train, or ``compile="networks"`` does not work here.
+        """
+        active = tuple(phase for phase in self.model.phases if phase.active(progress))
+        if not active:
+            raise UserError(f"no phase of the model is active after {progress.images} images; check its 'active'.")
+        self._set_learning_rates(progress)
+        take = partial(self._step, batch, progress, active, want_visuals)
+        if not any(phase.needs_graph for phase in active):  # tells nothing about the time of whole steps
+            return take()
+        return self._compilation.step(take, self, progress.total_steps - progress.step)
 
-    def load_optimizers(self, states: Mapping[str, Any]) -> None:
-        """Put the optimizers' moments back; learning rate and betas stay those of the options."""
-        for name, optimizer in self.optimizers.items():
-            own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-            optimizer.load_state_dict(states[name])
-            for group, settings in zip(optimizer.param_groups, own, strict=True):
-                group.update(settings)
-            for parameter, moments in optimizer.state.items():  # the fused update wants them laid out like the weights
-                for key, moment in moments.items():
-                    if moment.shape == parameter.shape:
-                        moments[key] = torch.empty_like(parameter).copy_(moment)
+    def _step(
+        self, batch: Mapping[str, Any], progress: Progress, active: tuple[Phase, ...], want_visuals: bool
+    ) -> StepResult:
+        torch.manual_seed(self.seed * _SEED_STRIDE + progress.images)
+        on_device = to_device(batch, self.device, self._memory_format)
+        is_whole = len(active) == len(self.model.phases)
+        if self.settings.cuda_graphs and is_whole and not self._compilation.measuring:
+            losses, generator_loss, outputs = self._recorder(on_device)
+        else:
+            losses, generator_loss, outputs = self._train(on_device, active)
+        self._scaler.update()
+        if self.averages is not None and any(map(self._trains_tested, active)):
+            self.averages.update(self.model.nets)
+        visuals = self.model.visuals(outputs) if want_visuals else {}
+        return StepResult(losses, generator_loss, {label: image.detach() for label, image in visuals.items()})
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """For all optimizers, from the next step on."""
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(learning_rate)
-                else:
-                    group["lr"] = learning_rate
+    def _train(self, batch: Mapping[str, Any], active: tuple[Phase, ...]) -> tuple[Losses, Tensor, Any]:
+        """Forward pass and updates: (losses by name, the sum of the generators', outputs of the first micro-batch).
+
+        One forward pass serves all phases, unless the batch comes in micro-batches, of which only one at a time shall
+        hold what its backward pass needs, or several phases go back through it, as each consumes the graph. Then every
+        phase that needs a graph makes the pass anew, from the same random numbers.
+
+        Losses are those of the whole batch, of which this process may have a part.
+        """
+        share = share_of(batch, self._distributed.world_size)
+        self._distributed.images_here = share.images
+        # Equally many for all processes: in each of them image pools are exchanged.
+        micro_batches = split_batch(batch, min(self.settings.accumulate, share.fewest))
+        through_forward = [phase for phase in active if phase.needs_graph]
+        makes_one_pass = len(micro_batches) == 1 and len(through_forward) <= 1
+        if makes_one_pass:
+            self._forward(micro_batches[0], through_forward)
+        losses: Losses = {}
+        generator_loss = torch.zeros((), device=self.device)
+        for phase in active:
+            self.optimizers[phase.name].zero_grad(set_to_none=True)
+            terms: Losses = {}
+            for micro_batch in micro_batches:
+                if not makes_one_pass and (phase.needs_graph or micro_batch.outputs is None):
+                    with micro_batch.random_numbers(self.device):
+                        self._forward(micro_batch, [phase] if phase.needs_graph else [])
+                of_micro_batch = self._backward(phase, micro_batch.outputs, micro_batch.share * share.weight)
+                terms = weighted_sum(terms, of_micro_batch, micro_batch.share * share.weight)
+            self._distributed.sum_gradients(phase.name, self._parameters(phase))
+            terms = self._distributed.sum(terms)
+            self._update(phase, torch.stack(list(terms.values())).sum())
+            losses.update(terms)
+            if self._trains_tested(phase):
+                generator_loss = generator_loss + torch.stack(list(terms.values())).sum()
+        return losses, generator_loss, micro_batches[0].outputs
+
+    def _forward(self, micro_batch: MicroBatch, phases: Sequence[Phase]) -> None:
+        """The passes that the phases share; with a graph if any of ``phases`` is to go back through them."""
+        set_requires_grad(self.model.nets, [name for phase in phases for name in phase.trains])
+        with torch.set_grad_enabled(bool(phases)), autocast(self.precision, self.device):
+            micro_batch.outputs = self.model(micro_batch.batch)
+
+    def _backward(self, phase: Phase, outputs: Any, weight: float) -> Losses:
+        """The phase's losses, whose gradients, times ``weight``, are added to those of its networks."""
+        set_requires_grad(self.model.nets, phase.trains)
+        with autocast(self.precision, self.device):
+            losses = phase.losses(outputs)
+        if not losses:
+            raise UserError(f"every loss of phase {phase.name} has weight 0, which leaves nothing to train.")
+        loss = torch.stack(list(losses.values())).sum()
+        self._scaler.scale(loss if weight == 1 else loss * weight).backward()
+        return losses
+
+    def _update(self, phase: Phase, loss: Tensor) -> None:
+        """The optimizer's step, by gradients that are now the whole batch's and every process's the same."""
+        optimizer, parameters = self.optimizers[phase.name], self._parameters(phase)
+        if self.settings.clip_grad:
+            self._scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, self.settings.clip_grad)
+        if self._skip_non_finite and not self._scaler.is_enabled():  # which does so itself
+            broken = found_inf(loss, [parameter.grad for parameter in parameters])
+            if optimizer.defaults.get("fused"):
+                optimizer.found_inf = broken  # type: ignore[attr-defined]
+            elif broken.item():  # other optimizers cannot leave a step out by themselves
+                return
+        self._scaler.step(optimizer)
+        torch.autograd.graph.increment_version(parameters)  # fused optimizers do not tell that they changed them
+
+    # What belongs to it -------------------------------------------------------------------------------
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Tell the model that an epoch begins, or continues in a resumed run; its random numbers are the epoch's."""
+        torch.manual_seed(self.seed * _SEED_STRIDE - progress.epoch)
+        self.model.on_epoch(progress)
+
+    def end_epoch(self, loss: float) -> None:
+        """Tell the schedules an epoch's mean of :attr:`StepResult.generator_loss`."""
+        for schedule in self.schedules.values():
+            schedule.end_epoch(loss)
+
+    def learning_rate(self, progress: Progress) -> float:
+        """The rate of the first phase, to be reported."""
+        name = self.model.phases[0].name
+        return self._initial_lr[name][0] * self.schedules[name].factor(progress)
 
     @contextlib.contextmanager
     def ema_scope(self) -> Iterator[None]:
@@ -180,64 +322,99 @@ class Stepper:
         finally:
             self.model.nets.update(replaced)
 
-    def expect(self, steps: int) -> None:
-        """How many steps are still to come, by which ``compile="auto"`` decides."""
-        self._compilation.steps_left = steps
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that steps change."""
+        averages = {} if self.averages is None else {"averages": self.averages.state_dict()}
+        return {
+            "nets": {name: network.state_dict() for name, network in self.model.nets.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "stepper": {**averages, "scaler": self._scaler.state_dict()},
+            "schedules": {name: schedule.state_dict() for name, schedule in self.schedules.items()},
+            "model": {name: part.state_dict() for name, part in self.model.state.items()},
+        }
 
-    def step(self, batch: Mapping[str, Any], images_seen: int, *, want_visuals: bool = False) -> StepResult:
-        """Train on one batch, the ``images_seen``-th of the run.
+    def load_state_dict(
+        self, state: Mapping[str, Any], load_net: Callable[[nn.Module, Any], Any] = nn.Module.load_state_dict
+    ) -> None:
+        """Put it back; what an older run had not starts from its networks. ``load_net`` loads a network."""
+        for name, network in self.model.nets.items():
+            load_net(network, state["nets"][name])
+        self.load_optimizers(state["optimizers"])
+        if self.averages is not None and "averages" in state["stepper"]:
+            self.averages.load_state_dict(state["stepper"]["averages"])
+        if state["stepper"].get("scaler") and self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["stepper"]["scaler"])
+        for name, schedule in self.schedules.items():
+            schedule.load_state_dict(state["schedules"][name])
+        for name, part in self.model.state.items():
+            if name in state["model"]:
+                part.load_state_dict(state["model"][name])
 
-        Raises:
-            UserError: there is nothing to train, or ``compile="networks"`` does not work here.
-        """
-        if images_seen < self.settings.warmup_D:  # nothing to be learnt about the time of whole steps
-            return self._step(batch, images_seen, want_visuals)
-        if self._compilation.decide():
-            return self._first_compiled_step(batch, images_seen, want_visuals)
-        started = time.perf_counter()
-        result = self._step(batch, images_seen, want_visuals)
-        if self._compilation.measuring and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self._compilation.add_step(time.perf_counter() - started)
-        return result
+    def load_optimizers(self, states: Mapping[str, Any]) -> None:
+        """Put the optimizers' moments back; learning rate and other settings stay those of the options."""
+        for name, optimizer in self.optimizers.items():
+            own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+            optimizer.load_state_dict(states[name])
+            for group, settings in zip(optimizer.param_groups, own, strict=True):
+                group.update(settings)
+            for parameter, moments in optimizer.state.items():  # the fused update wants them laid out like the weights
+                for key, moment in moments.items():
+                    if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                        moments[key] = torch.empty_like(parameter).copy_(moment)
 
-    def _first_compiled_step(self, batch: Mapping[str, Any], images_seen: int, want_visuals: bool) -> StepResult:
-        """Compile, and see whether it works; if not, take this step as if nothing had been tried."""
-        nets, state = self.model.nets, self.model.state
-        before = copy.deepcopy(
-            (
-                {name: network.state_dict() for name, network in nets.items()},
-                {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-                {name: part.state_dict() for name, part in state.items()},
-                self.state_dict(),
-            )
-        )
-        self._compilation.apply(nets)
-        try:
-            return self._step(batch, images_seen, want_visuals)
-        except UserError:
-            raise
-        except Exception as error:  # torch.compile fails in many ways, some only in the backward pass
-            self._compilation.undo(error)
-        for name, network in nets.items():
-            network.load_state_dict(before[0][name])
-        self.load_optimizers(before[1])
-        for name, part in state.items():
-            part.load_state_dict(before[2][name])
-        self.load_state_dict(before[3])
-        return self._step(batch, images_seen, want_visuals)
+    def _set_learning_rates(self, progress: Progress) -> None:
+        for name, optimizer in self.optimizers.items():
+            factor = self.schedules[name].factor(progress)
+            for group, initial in zip(optimizer.param_groups, self._initial_lr[name], strict=True):
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(initial * factor)
+                else:
+                    group["lr"] = initial * factor
 
-    def _step(self, batch: Mapping[str, Any], images_seen: int, want_visuals: bool) -> StepResult:
-        torch.manual_seed(self.seed * _SEED_STRIDE + images_seen)
-        warm_up = images_seen < self.settings.warmup_D
-        recording = self.settings.cuda_graphs and not self._compilation.measuring
-        on_device = to_device(batch, self.device, self._memory_format)
-        if recording and not warm_up:
-            losses, watched, passed = self._recorded(on_device)
-        else:
-            losses, watched, passed = self._on_device(on_device, warm_up=warm_up)
-        self._scaler.update()
-        if self.averages is not None and not warm_up:
-            self.averages.update(self.model.nets)
-        visuals = self.model.visuals(passed) if want_visuals else {}
-        return StepResult(losses, watched, {label: image.detach() for label, image in visuals.items()})
+    def _trains_tested(self, phase: Phase) -> bool:
+        return trains_tested(phase, self.model)
+
+    def _parameters(self, phase: Phase) -> list[nn.Parameter]:
+        return [parameter for name in phase.trains for parameter in self.model.nets[name].parameters()]
+
+
+def trains_tested(phase: Phase, model: Trainable) -> bool:
+    """Whether a phase trains networks that testing needs, and not only those that judge them."""
+    return not set(phase.trains).isdisjoint(model.inference_nets)
+
+
+def set_requires_grad(nets: Mapping[str, nn.Module], names: Iterable[str]) -> None:
+    """Only these networks' parameters take gradients; the others pass them on."""
+    for name, network in nets.items():
+        network.requires_grad_(name in names)
+
+
+def parameter_groups(phase: Phase, nets: Mapping[str, nn.Module]) -> list[dict[str, Any]]:
+    """The phase's parameters: one group, and one more for each network with a learning rate of its own."""
+    common = [parameter for name in phase.trains if name not in phase.lr for parameter in nets[name].parameters()]
+    groups: list[dict[str, Any]] = [{"params": common}] if common else []
+    return groups + [{"params": list(nets[name].parameters()), "lr": rate} for name, rate in phase.lr.items()]
+
+
+def split_batch(batch: Mapping[str, Any], count: int) -> list[MicroBatch]:
+    """``batch`` in ``count`` micro-batches of nearly equal size, or as many as it has images."""
+    images = batch_images(batch)
+    count = min(count, images)
+    if count <= 1:
+        return [MicroBatch(batch, 1.0)]
+    bounds = [images * number // count for number in range(count + 1)]
+    return [
+        MicroBatch({key: _part(value, images, start, stop) for key, value in batch.items()}, (stop - start) / images)
+        for start, stop in itertools.pairwise(bounds)
+    ]
+
+
+def _part(value: Any, images: int, start: int, stop: int) -> Any:
+    """Entries ``start`` to ``stop`` of a value with one for each image; other values as they are."""
+    belongs = isinstance(value, (Tensor, list, tuple)) and len(value) == images
+    return value[start:stop] if belongs else value
+
+
+def weighted_sum(terms: Mapping[str, Tensor], more: Mapping[str, Tensor], share: float) -> Losses:
+    """``terms`` + ``share`` × ``more``, name by name and detached."""
+    return {name: terms.get(name, 0.0) + share * term.detach() for name, term in more.items()}

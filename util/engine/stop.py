@@ -23,7 +23,7 @@ _BASE_OF_SIGNALS = 128  # exit codes, as shells count
 _STOP_AT_ONCE = (signal.SIGINT, signal.SIGTERM)  # if repeated; a closing terminal often sends SIGHUP twice
 _SPARE_SHARE = 0.02  # of the limit, for what nobody measures, such as closing files and ending
 _SPARE_SECONDS = 60.0  # at most
-_DONE, _LEFT_OFF, _WORKING = range(3)  # what the leader says of what it does alone
+_DONE, _LEFT_OFF, _WORKING = range(3)  # what the main process reports of what it does alone
 
 T = TypeVar("T")
 
@@ -56,13 +56,13 @@ class Interrupt:
     SIGHUP and SIGUSR1 stay ignored if they were (nohup). A ``deadline`` sets ``requested`` too. Outside the main
     thread, where Python takes no signals, only that counts.
 
-    In a ``team`` of several processes what one of them was asked for becomes ``requested`` in all of them at the same
-    call of :meth:`together` or :meth:`leader_does`. There a signal that comes again says nothing new: torchrun and
-    batch systems often send it to a process as well as to its parent, and torchrun ends by force who takes too long.
+    In a ``distributed`` training what one of them was asked for becomes ``requested`` in all of them at the same
+    call of :meth:`together` or :meth:`main_process_does`. There a signal that comes again says nothing new: torchrun
+    and batch systems often send it to a process as well as to its parent, and torchrun kills who takes too long.
     """
 
-    def __init__(self, deadline: Deadline | None = None, team: Distributed | None = None) -> None:
-        self._deadline, self._team = deadline, team or Distributed()
+    def __init__(self, deadline: Deadline | None = None, distributed: Distributed | None = None) -> None:
+        self._deadline, self._distributed = deadline, distributed or Distributed()
         self._signal: signal.Signals | None = None
         self._is_late = False
         self._agreed = 0
@@ -71,7 +71,7 @@ class Interrupt:
     @property
     def requested(self) -> bool:
         """Whether to stop."""
-        return bool(self._wish() if self._team.world_size == 1 else self._agreed)
+        return bool(self._wish() if self._distributed.world_size == 1 else self._agreed)
 
     @property
     def exit_code(self) -> int:
@@ -79,7 +79,7 @@ class Interrupt:
 
         2 where another process cannot go on.
         """
-        return (self._wish() if self._team.world_size == 1 else self._agreed) or EXIT_INTERRUPTED
+        return (self._wish() if self._distributed.world_size == 1 else self._agreed) or EXIT_INTERRUPTED
 
     def _wish(self) -> int:
         """The exit code that this process was asked for; 0 if it was not."""
@@ -95,7 +95,7 @@ class Interrupt:
 
         A process that cannot read its batch is waited for no longer, as it says so: the others stop and save as well.
         """
-        if self._team.world_size == 1:
+        if self._distributed.world_size == 1:
             yield from batches
             return
         while True:
@@ -103,22 +103,22 @@ class Interrupt:
                 batch = next(batches, None)
             except Exception:
                 self._exchange(EXIT_USER_ERROR)
-                self._team.failed = True
+                self._distributed.failed = True
                 raise
             self._exchange(self._wish())
             if batch is None or self._agreed:
                 return
             yield batch
 
-    def leader_does(self, work: Callable[[Callable[[], bool]], bool]) -> bool:
-        """What only the leader does, such as validating, and what it gives back, in all processes.
+    def main_process_does(self, work: Callable[[Callable[[], bool]], bool]) -> bool:
+        """What only the main process does, such as validating, and what it gives back, in all processes.
 
         ``work`` gets a function to be called now and then, which says whether to stop; the others wait for as long as
         it is called. It gives back False if it has left off.
         """
-        if self._team.world_size == 1:
+        if self._distributed.world_size == 1:
             return work(lambda: self.requested)
-        if not self._team.is_main:
+        if not self._distributed.is_main:
             while (status := self._exchange(self._wish(), _DONE)) == _WORKING:
                 pass
             return status == _DONE
@@ -133,14 +133,14 @@ class Interrupt:
             raise
         except Exception:
             self._exchange(EXIT_USER_ERROR, _LEFT_OFF)
-            self._team.failed = True
+            self._distributed.failed = True
             raise
         self._exchange(self._wish(), _DONE if done else _LEFT_OFF)
         return done
 
     def _exchange(self, wish: int, status: int = _DONE) -> int:
         """Tell the other processes, and hear: what is agreed is the largest exit code that anybody has."""
-        agreed, status = self._team.largest(wish, status)
+        agreed, status = self._distributed.largest(wish, status)
         if agreed == EXIT_USER_ERROR and not (wish or self._agreed):
             logger.warning("another process cannot go on, as it says itself: saving")
         self._agreed = max(self._agreed, agreed)
@@ -161,7 +161,7 @@ class Interrupt:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         del frame
-        alone = self._team.world_size == 1
+        alone = self._distributed.world_size == 1
         if alone and self._signal in _STOP_AT_ONCE and number in _STOP_AT_ONCE:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if self._signal is None or (alone and number in _STOP_AT_ONCE):

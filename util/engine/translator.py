@@ -56,7 +56,7 @@ class Translator:
     ) -> None:
         self._model, self._device, self._precision = model, device, precision
         for network in model.nets.values():
-            network.to(device).train(not evaluation_mode).requires_grad_(False)
+            network.to(device).train(not evaluation_mode)
         self._stride = max((int(getattr(network, "stride", 1)) for network in model.nets.values()), default=1)
         self._statistics = SharedStatistics(model.nets.values())
         self._overlap = overlap

@@ -126,7 +126,7 @@ class Validation:
     def pending(self) -> bool:
         """Whether a validation belongs to this moment and has not been made."""
         epoch = self._state.position.finished_epoch()
-        due = epoch > 0 and (epoch % self._every == 0 or epoch == self._state.schedule.total_epochs)
+        due = epoch > 0 and (epoch % self._every == 0 or epoch == self._state.total_epochs)
         return due and self._state.records.last_epoch != epoch
 
     def begin(self, stop: Stop) -> bool:
@@ -159,15 +159,12 @@ class Validation:
 def preserve_modes_and_rng(nets: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
     """Afterwards the networks are in the modes in which they were, and random numbers go on as if nothing had been."""
     modes = {module: module.training for network in nets.values() for module in network.modules()}
-    learning = {parameter: parameter.requires_grad for network in nets.values() for parameter in network.parameters()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             yield
         finally:
             for module, mode in modes.items():
                 module.training = mode
-            for parameter, learns in learning.items():
-                parameter.requires_grad_(learns)
 
 
 def _shown(metric: str, value: float) -> str:
