@@ -32,20 +32,11 @@ from options.flags import (
     unknown_option,
 )
 from options.plugins import import_plugins
-from options.runs import (
-    NOT_SAVED,
-    SHIPPED,
-    OptionsFile,
-    check_name,
-    find_run,
-    find_weights,
-    missing_weights,
-    options_beside,
-    results_name,
-)
+from options.runs import NOT_SAVED, OptionsFile, find_run, missing_weights, options_beside
 from options.schema import Options, convert, shown
 from util.command_line import CommandLine
 from util.errors import UserError
+from util.names import SHIPPED, check_name, find_weights, results_name
 from util.option import Option, Scope
 from util.pages.run_facts import OptionFact
 from util.suggest import did_you_mean

@@ -1,8 +1,4 @@
-"""Runs and weights: the options that a run saves and hands on, and what a user's word for a model or a result means.
-
-One name means the same to every command: a network's file, a run's folder, a run's name in ``--checkpoints_dir``, or
-the name of a model that ships with the project (``general``), in this order.
-"""
+"""The options that a run saves and hands on: to --config, to testing, and to its own continuation."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,17 +18,12 @@ from models.networks.describe import describe_state, generator_options
 from options.flags import PROGRAMS
 from options.schema import convert
 from util.engine.checkpoint import load_file, without_wrapper
-from util.engine.run_folder import OPTIONS_FILE
 from util.errors import UserError
-from util.files import real_path
+from util.names import OPTIONS_FILE, folders_in
 from util.option import Option, Scope
 from util.suggest import did_you_mean
 
 logger = logging.getLogger(__name__)
-
-PRETRAINED = Path(__file__).resolve().parents[1] / "models" / "pretrained"
-SHIPPED = PRETRAINED / "general"
-"""The model that comes with the project: what ``--input`` uses where neither --checkpoint nor --name is given."""
 
 SINGLE_GENERATOR = "cut"
 """The model that is nothing but one generator: how a network's file without options is run."""
@@ -146,23 +137,6 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def check_name(name: str, flag: str = "--name") -> None:
-    """Refuse names that do not lead to a folder below ``--checkpoints_dir``, on any system.
-
-    ``rain/first`` is fine, a folder in a folder.
-
-    Raises:
-        UserError: empty, absolute, with ``..`` or with control characters.
-    """
-    if not name.strip() or not PurePosixPath(name).parts:
-        raise UserError(f"{flag} is empty; give the run a name.")
-    windows = PureWindowsPath(name)
-    only_dots = any(not part.strip(" .") for part in windows.parts)
-    leaves = name.startswith("/") or bool(windows.anchor) or only_dots
-    if leaves or not name.isprintable():
-        raise UserError(f"{flag} {name!a}: would not be a folder inside --checkpoints_dir; use a plain name.")
-
-
 def find_run(folder: Path, *, required: bool) -> OptionsFile | None:
     """The options of the run in ``folder``, or None if it left none, like runs of other projects.
 
@@ -170,7 +144,7 @@ def find_run(folder: Path, *, required: bool) -> OptionsFile | None:
         UserError: the folder is missing although ``required``, or its options cannot be read.
     """
     if required and not folder.is_dir():
-        hint = did_you_mean(folder.name, _folders(folder.parent))
+        hint = did_you_mean(folder.name, folders_in(folder.parent))
         raise UserError(f"--continue_train: there is no run in {folder}{hint}; check --name and --checkpoints_dir.")
     file = folder / OPTIONS_FILE
     if file.is_file():
@@ -178,31 +152,6 @@ def find_run(folder: Path, *, required: bool) -> OptionsFile | None:
     if required:
         logger.warning("%s is missing; the command line alone says how the run goes on", file)
     return None
-
-
-def find_weights(text: str, checkpoints_dir: Path, flag: str = "--checkpoint") -> Path:
-    """The network's file or the folder of networks that ``flag`` means; the module says where it is looked for.
-
-    A folder counts as a run if it holds options or networks, so that a run's name is the run's even where the working
-    directory has a folder of that name.
-
-    Raises:
-        UserError: there is nothing of that name.
-    """
-    place = Path(text).expanduser()
-    if place.is_file() or (place.is_dir() and _is_run(place)):
-        return place
-    check_name(text, flag)
-    for folder in (checkpoints_dir / text, PRETRAINED / text):
-        if folder.is_dir():
-            return folder
-    if place.is_dir():
-        raise UserError(f"{flag} {text}: this folder holds neither {OPTIONS_FILE} nor networks (*_net_*.pth).")
-    hint = did_you_mean(text, [*_folders(checkpoints_dir), *_folders(PRETRAINED)])
-    raise UserError(
-        f"{flag} {text}: there is neither such a file nor such a run in {checkpoints_dir}{hint}; give a run's "
-        "name or folder, a network's file (.pth), or 'general', the model that ships."
-    )
 
 
 def options_beside(weights: Path, flag: str = "--checkpoint") -> OptionsFile | None:
@@ -238,26 +187,9 @@ def _generator_in(file: Path, flag: str) -> dict[str, Any]:
     return told
 
 
-def results_name(weights: Path) -> str:
-    """What results of these weights are filed under: the run's name, or for a file without a run its own."""
-    if weights.is_dir():
-        return real_path(weights).name
-    if not (weights.parent / OPTIONS_FILE).is_file():
-        return weights.stem
-    return real_path(weights).parent.name
-
-
 def missing_weights() -> UserError:
     """The error where no weights were chosen and the shipped model is missing."""
     return UserError(
         "--checkpoint is missing; give the run that takes the rain out (its name in --checkpoints_dir or its folder), "
         "or a network's file (.pth)."
     )
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / OPTIONS_FILE).is_file() or any(folder.glob("*_net_*.pth"))
-
-
-def _folders(place: Path) -> list[str]:
-    return [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []

@@ -20,6 +20,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.files import real_path
+from util.logs import set_up_logging
 from util.pages.comparison import compare_runs, copy_images, link_images
 from util.pages.manifest import MANIFEST_NAME, load_manifest
 from util.pages.result_page import PAGE_NAME, write_result_page
@@ -32,7 +33,7 @@ DEFAULT_OUT = Path("results") / "comparison"
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = CommandLine(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="result folders, such as results/rain")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's name, or its results (results/rain)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="of the page (%(default)s)")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what the runs are called, in their order")
     parser.add_argument("--copy", action="store_true", help="copy the images into DIR")
@@ -55,6 +56,7 @@ def check_place(out: Path, runs: Sequence[Run]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare as the command line says."""
     args = parse(argv)
+    set_up_logging()
     runs = load_runs(args.runs, args.names)
     check_place(args.out, runs)
     place = (copy_images if args.copy else link_images)(args.out)

@@ -31,6 +31,7 @@ from util.evaluation.names import NameRule, by_pattern, without_suffixes
 from util.evaluation.pairing import GROUND_TRUTH, pair, usual_rule
 from util.logs import set_up_logging
 from util.metrics import PROTOCOLS
+from util.names import find_results as resolve
 from util.tables import as_text
 
 logger = logging.getLogger("evaluate")
@@ -39,7 +40,14 @@ logger = logging.getLogger("evaluate")
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = CommandLine(description=__doc__)
-    parser.add_argument("--results", type=Path, nargs="+", required=True, metavar="DIR", help="what to measure")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folders, or names of runs",
+    )
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="what to call them in the table (their names)")
     parser.add_argument("--gt", type=Path, metavar="DIR", help="ground truth (that of the first results of test.py)")
     parser.add_argument("--input", type=Path, metavar="DIR", help="rainy inputs, the first row (likewise)")
@@ -106,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     protocol = PROTOCOLS[args.protocol]
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}: is no number of threads; give 1 or more.")
+    args.results = [resolve(path) for path in args.results]
     results = [find_results(path, label=label) for path, label in zip(args.results, _labels(args), strict=True)]
     names = None if args.metrics is None else [name.strip() for name in args.metrics.split(",") if name.strip()]
     target = _beside(results, args.gt, "target", "--gt", GROUND_TRUTH)

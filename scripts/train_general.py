@@ -30,7 +30,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 import test as test_program
 import train as train_program
-from options.runs import SHIPPED, check_name, read_options
+from options.runs import read_options
 from scripts._general.dataset import CLEAN, make_dataset
 from scripts._general.measure import gain_by_input, table
 from scripts._general.publish import publish, write_card
@@ -40,6 +40,7 @@ from util.engine.device import choose_device
 from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
+from util.names import SHIPPED, check_name
 
 STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"

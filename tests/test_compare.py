@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ from PIL import Image
 
 from scripts.compare import main
 from util.errors import UserError
+from util.names import SHIPPED, find_results
 from util.pages.manifest import Column, Metric, ResultManifest, Row, load_manifest
 from util.pages.result_page import write_result_page
-from util.pages.runs import differing_parts, find_results
+from util.pages.runs import differing_parts, load_runs
 
 COLUMNS = (Column("real_A", "rainy input"), Column("fake_B", "derained"), Column("real_B", "ground truth"))
 SHADES = {"real_A": 10, "fake_B": 20, "real_B": 30}
@@ -185,10 +188,42 @@ def test_a_run_is_found_by_its_folder_its_page_or_the_folder_above(tmp_path: Pat
     folder = write_run(tmp_path / "run" / "test_latest", {"x": 1.0})
     for named in (folder, folder / "index.html", folder / "manifest.json", folder.parent):
         assert find_results(named) == folder
-    write_run(tmp_path / "run" / "test_5", {"x": 1.0})
-    for named, words in ((folder.parent, "several"), (tmp_path, "no manifest"), (tmp_path / "gone", "no such folder")):
-        with pytest.raises(UserError, match=words):
-            find_results(named)
+    with pytest.raises(UserError, match="no such folder"):
+        find_results(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"no manifest\.json"):
+        load_runs([tmp_path, folder])
+
+
+def test_of_several_tests_the_latest_networks_is_taken_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    latest, fifth, tenth = (write_run(tmp_path / "run" / name, {"x": 1.0}) for name in ("test_latest", "test_5", "x"))
+    assert find_results(tmp_path / "run") == latest
+    (record,) = caplog.records
+    assert record.getMessage() == f"{tmp_path / 'run'} holds 3 tests; test_latest is taken"
+    shutil.rmtree(latest)
+    with pytest.raises(UserError, match="several tests") as caught:
+        find_results(tmp_path / "run")
+    assert str(fifth) in str(caught.value) and str(tenth) in str(caught.value)
+
+
+def test_results_are_found_by_the_name_the_folder_and_the_network_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("results") / "rain" / "test_latest", {"x": 1.0})
+    write_run(Path("results") / "general" / "test_latest", {"x": 1.0})
+    run = Path("checkpoints") / "rain"
+    run.mkdir(parents=True)
+    (run / "options.yaml").touch()
+    (run / "latest_net_G.pth").touch()
+    for word in ("rain", run, run / "latest_net_G.pth"):
+        assert find_results(word) == Path("results/rain/test_latest")
+    for word in ("general", SHIPPED):
+        assert find_results(word) == Path("results/general/test_latest")
+    with pytest.raises(UserError, match=r"did you mean 'rain'"):
+        find_results("rian")
 
 
 def test_a_damaged_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ import test as test_program
 from models.networks import create_discriminator, create_generator
 from models.networks.describe import generator_options
 from options import parse_test
-from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from util.names import SHIPPED
 from util.pictures import Picture, read_picture, write_picture
 
 SMALL_WIDTH = 4
@@ -171,6 +172,15 @@ MISTAKES = [
     (("--output", "out", "--checkpoint", "rain", "--dataroot", "photos"), "--output goes with --input"),
     (("--checkpoint", "rain"), "--dataroot is missing.*--input"),
 ]
+
+
+def test_the_model_that_ships_has_a_name_unless_a_run_has_the_same(tmp_path: Path) -> None:
+    flags = ["--input", "photos", "--checkpoint", "general", "--checkpoints_dir", str(tmp_path)]
+    assert parse_test(flags).checkpoint == str(SHIPPED)
+    run = save_run(tmp_path / "general")
+    assert parse_test(flags).checkpoint == str(run)
+    with pytest.raises(UserError, match="did you mean 'general'"):
+        parse_test(["--input", "photos", "--checkpoint", "genral"])
 
 
 def test_a_checkout_without_its_model_asks_for_one(

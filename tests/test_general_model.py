@@ -18,7 +18,6 @@ import test as test_program
 from data.rain.synthesis import generator_for, rain_on
 from models.networks import create_generator
 from options import parse_train
-from options.runs import SHIPPED
 from scripts import train_general
 from scripts._general import dataset as recipe
 from scripts._general.measure import gain_by_input
@@ -27,6 +26,7 @@ from scripts._general.split import Split, split_photos
 from scripts.train_general import AVERAGED, SPLIT, STAGES, stage_of
 from util.engine.run_folder import OPTIONS_FILE
 from util.errors import UserError
+from util.names import SHIPPED
 
 SCENES = ("town/a.jpg", "town/b.jpg", "sea.jpg", "road.jpg", "test.jpg", "val.jpg", "twin.jpg")
 TEST_PHOTOS = sorted((Path(__file__).resolve().parents[1] / "datasets" / "photos" / "test").glob("*.jpg"))

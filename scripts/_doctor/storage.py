@@ -119,9 +119,9 @@ def check_networks(
     request: Request, budget: float = LOADING_SECONDS, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Finding]:
     """Whether the run's network files load: the latest first, then as many as there is time for."""
-    from options.runs import check_name
     from util.engine.checkpoint import load_file
     from util.errors import UserError
+    from util.names import check_name
 
     check_name(request.name or "")
     folder = Path(request.checkpoints_dir) / (request.name or "")

@@ -15,11 +15,11 @@ from util.engine.records import best_tag
 from util.engine.state import TrainingState
 from util.errors import UserError
 from util.files import cannot_write, remove_temporaries, sync_file, write_text_atomically
+from util.names import OPTIONS_FILE
 from util.trackers.csv_files import CSV_NAME, LOG_NAME, METRICS_NAME, PREVIOUS_METRICS_NAME
 
 logger = logging.getLogger(__name__)
 
-OPTIONS_FILE = "options.yaml"
 STATE_FILE = "training_state.pth"
 PREVIOUS_STATE_FILE = "training_state.previous.pth"
 DAMAGED_STATE_FILE = "training_state.damaged.pth"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from util.errors import UserError
 from util.files import real_path
+from util.names import find_results
 from util.pages.manifest import MANIFEST_NAME, ResultManifest, load_manifest
 
 
@@ -23,8 +24,7 @@ class Run:
 def load_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> tuple[Run, ...]:
     """Read the manifests of result folders.
 
-    A path may be the folder itself, its ``index.html`` or ``manifest.json``, or a folder that has one result folder in
-    it (``results/rain`` for ``results/rain/test_latest``). Without ``names``, runs are called by the parts of their
+    :func:`util.names.find_results` says what may be named. Without ``names``, runs are called by the parts of their
     paths that differ.
 
     Raises:
@@ -32,6 +32,11 @@ def load_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> tupl
             names that are not one for each run.
     """
     folders = [find_results(path) for path in paths]
+    for folder in folders:
+        if not (folder / MANIFEST_NAME).is_file():
+            raise UserError(
+                f"{folder}: has no {MANIFEST_NAME}; name a folder that test.py wrote, or run test.py again."
+            )
     resolved = [real_path(folder) for folder in folders]
     if len(folders) < 2:
         raise UserError(f"{len(folders)} result folder was given; name two or more to compare.")
@@ -47,26 +52,6 @@ def load_runs(paths: Sequence[Path], names: Sequence[str] | None = None) -> tupl
         if run.manifest.runs:
             raise UserError(f"{run.folder}: is a comparison itself; name the runs that it compares.")
     return runs
-
-
-def find_results(path: Path) -> Path:
-    """The result folder that a user means; :func:`load_runs` says what may be named.
-
-    Raises:
-        UserError: there is none, or several.
-    """
-    if path.is_file():
-        path = path.parent
-    if (path / MANIFEST_NAME).is_file():
-        return path
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder; name a folder that test.py wrote.")
-    inside = sorted(file.parent for file in path.glob(f"*/{MANIFEST_NAME}"))
-    if len(inside) > 1:
-        raise UserError(f"{path}: holds the results of several tests; name one of {', '.join(map(str, inside))}.")
-    if not inside:
-        raise UserError(f"{path}: has no {MANIFEST_NAME}; name a folder that test.py wrote, or run test.py again.")
-    return inside[0]
 
 
 def differing_parts(folders: Sequence[Path]) -> list[str]:
