@@ -32,11 +32,13 @@ from util.engine.precision import set_precision
 from util.engine.records import choice_of
 from util.engine.translator import Translator
 from util.errors import entry_point
-from util.evaluation import summary_table
 from util.logs import set_up_logging
+from util.metrics.metric import shown_metrics
+from util.metrics.report import AFTER, BEFORE, means_table
 from util.option import Scope
-from util.pages.labels import headings
-from util.results import INPUT, OUTPUT, TARGET, ResultFolder
+from util.pages.labels import INPUT, OUTPUT, TARGET, headings
+from util.results import ResultFolder
+from util.tables import as_text
 
 logger = logging.getLogger("test")
 
@@ -115,7 +117,8 @@ def test_dataset(opt: Options, translate: Translator, words: Mapping[str, str], 
         evaluation = results.finish(title=f"{opt.name}: {opt.phase}, {opt.epoch}", notes=notes, protocol=opt.protocol)
     logger.info("processed %d of %d images", len(dataset), dataset.available)
     if evaluation is not None:
-        print(summary_table(evaluation, words[INPUT], words[OUTPUT]))
+        metrics = shown_metrics(evaluation.protocol)
+        print(as_text(means_table(evaluation, metrics=metrics, words={BEFORE: words[INPUT], AFTER: words[OUTPUT]})))
     print(f"results: {results.path / 'index.html'}")
 
 

@@ -25,7 +25,8 @@ from util.pages.comparison import compare_runs, copy_images, link_images
 from util.pages.manifest import MANIFEST_NAME, load_manifest
 from util.pages.result_page import PAGE_NAME, write_result_page
 from util.pages.runs import Run, load_runs
-from util.pages.summary import means_as_text
+from util.pages.summary import means_table
+from util.tables import as_text
 
 DEFAULT_OUT = Path("results") / "comparison"
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     manifest = compare_runs(runs, place, reaches_out=not args.copy, with_metrics=not args.no_metrics)
     page = write_result_page(args.out, manifest)
     if manifest.metrics:
-        print(means_as_text(manifest) + "\n")
+        print(as_text(means_table(manifest)) + "\n")
     left_out = sum(1 for row in manifest.rows if row.excluded)
     print(f"compared {len(manifest.rows) - left_out} of {len(manifest.rows)} images of {len(runs)} runs")
     print(f"comparison: {page}")

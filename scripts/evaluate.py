@@ -24,15 +24,28 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
-from util.evaluation.comparison import Comparison, compare, equal_to_target, table_of, write_comparison
-from util.evaluation.folders import INPUT_LABEL, Folder, Results, find_results, labels_for, listed, read_folder
-from util.evaluation.measures import Scorer, choose_measures
-from util.evaluation.names import NameRule, by_pattern, without_suffixes
-from util.evaluation.pairing import GROUND_TRUTH, pair, usual_rule
 from util.logs import set_up_logging
-from util.metrics import PROTOCOLS
+from util.metrics.evaluate import evaluate
+from util.metrics.metric import DEFAULT_METRICS, METRICS, Scorer, choose_metrics
+from util.metrics.pairing import (
+    GROUND_TRUTH,
+    INPUT_LABEL,
+    Folder,
+    NameRule,
+    Results,
+    by_pattern,
+    default_rule,
+    find_results,
+    labels_for,
+    pair,
+    read_folder,
+    without_suffixes,
+)
+from util.metrics.protocols import PROTOCOLS
+from util.metrics.report import means_table, write_comparison
 from util.names import find_results as resolve
 from util.tables import as_text
+from util.text import first_names
 
 logger = logging.getLogger("evaluate")
 
@@ -54,9 +67,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--protocol", default="y", choices=tuple(PROTOCOLS), help="what PSNR and SSIM mean (%(default)s)"
     )
-    parser.add_argument(
-        "--metrics", metavar="A,B", help="psnr, ssim, psnr_rgb, ciede2000, lpips, niqe, brisque (first four)"
-    )
+    default = ", ".join(metric.key for metric in DEFAULT_METRICS)
+    parser.add_argument("--metrics", metavar="A,B", help=f"{', '.join(METRICS)} ({default})")
     parser.add_argument(
         "--strip_suffix", nargs="+", metavar="S", help="ends of names that do not count, * for anything"
     )
@@ -79,7 +91,7 @@ def _labels(args: argparse.Namespace) -> list[str]:
     return labels
 
 
-def _beside(results: Sequence[Results], given: Path | None, kind: str, flag: str, label: str) -> Folder | None:
+def _folder(results: Sequence[Results], given: Path | None, kind: str, flag: str, label: str) -> Folder | None:
     """The folder given, or the first that came with our own results."""
     found = [path for path in (getattr(each, kind) for each in results) if path is not None]
     path = given or (found[0] if found else None)
@@ -91,19 +103,7 @@ def _rule(args: argparse.Namespace, results: Sequence[Folder], target: Folder | 
         raise UserError("--pattern: was given together with --strip_suffix; choose one.")
     if args.pattern:
         return by_pattern(args.pattern)
-    return without_suffixes(args.strip_suffix) if args.strip_suffix else usual_rule(args.protocol, results, target)
-
-
-def _report(comparison: Comparison, written: Sequence[Path]) -> None:
-    for name in equal_to_target(comparison):
-        logger.warning("%s equals its target, so its PSNR and the mean PSNR are infinite", name)
-    for label, names in comparison.pairing.left_out.items():
-        logger.warning("left out for want in %s: %s", label, listed(names))
-    print(as_text(table_of(comparison)))
-    for label in comparison.pairing.labels:
-        key, summary = next(iter(comparison.summaries(label).items()))
-        print(f"worst {key}, {label}: " + ", ".join(f"{name} {value:.2f}" for name, value in summary.worst))
-    print("written: " + ", ".join(str(path) for path in written))
+    return without_suffixes(args.strip_suffix) if args.strip_suffix else default_rule(args.protocol, results, target)
 
 
 @entry_point
@@ -117,17 +117,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.results = [resolve(path) for path in args.results]
     results = [find_results(path, label=label) for path, label in zip(args.results, _labels(args), strict=True)]
     names = None if args.metrics is None else [name.strip() for name in args.metrics.split(",") if name.strip()]
-    target = _beside(results, args.gt, "target", "--gt", GROUND_TRUTH)
-    measures = choose_measures(names, protocol, has_target=target is not None)
-    inputs = _beside(results, args.input, "input", "--input", INPUT_LABEL)
+    target = _folder(results, args.gt, "target", "--gt", GROUND_TRUTH)
+    metrics = choose_metrics(names, protocol, has_target=target is not None)
+    inputs = _folder(results, args.input, "input", "--input", INPUT_LABEL)
     outputs = [each.output for each in results]
-    if not any(measure.needs_target for measure in measures):
+    if not any(metric.needs_target for metric in metrics):
         target = None
     folders = [*([] if inputs is None else [inputs]), *outputs]
     pairing = pair(folders, target, _rule(args, outputs, target), inputs_given=inputs is not None,
                    allow_missing=args.allow_missing)  # fmt: skip
-    comparison = compare(pairing, Scorer(measures, protocol, lpips_weights=args.lpips_weights), workers=args.workers)
-    _report(comparison, write_comparison(args.out, comparison))
+    scorer = Scorer(metrics, protocol, lpips_weights=args.lpips_weights)
+    evaluation = evaluate(pairing.items, scorer, workers=args.workers)
+    for label, left_out in pairing.left_out.items():
+        logger.warning("left out because missing in %s: %s", label, first_names(left_out))
+    written = write_comparison(args.out, evaluation, pairing)
+    print(as_text(means_table(evaluation, left_out=pairing.left_out)))
+    first = metrics[0]
+    for label in evaluation.labels:
+        worst = evaluation.summaries(label)[first.key].worst
+        named = ", ".join(f"{name} {first.text(value)}" for name, value in worst)
+        print(f"worst {first.heading(protocol)}, {label}: {named}")
+    print("written: " + ", ".join(str(path) for path in written))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.pages.manifest import Column, Metric, ResultManifest, Row
+from util.pages.manifest import Column, MetricColumn, ResultManifest, Row
 from util.pages.result_page import write_result_page
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -27,8 +27,8 @@ RED, GREEN, BLUE = (200, 40, 40), (40, 200, 40), (40, 40, 200)
 COLOURS = {"real_A": RED, "fake_B": GREEN, "real_B": BLUE}
 COLUMNS = (Column("real_A", "rainy input"), Column("fake_B", "derained"), Column("real_B", "ground truth"))
 METRICS = (
-    Metric("psnr", "PSNR (Y)", "luma", "dB"),
-    Metric("ciede2000", "Colour difference", "mean", higher_is_better=False),
+    MetricColumn("psnr", "PSNR (Y)", "luma", "dB"),
+    MetricColumn("ciede2000", "Colour difference", "mean", higher_is_better=False),
 )
 PSNR = {"one": 25.0, "two": 21.0, "ten": 31.0, "three": 28.0}
 ATTACK = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"

@@ -13,7 +13,7 @@ from PIL import Image
 from scripts.compare import main
 from util.errors import UserError
 from util.names import SHIPPED, find_results
-from util.pages.manifest import Column, Metric, ResultManifest, Row, load_manifest
+from util.pages.manifest import Column, MetricColumn, ResultManifest, Row, load_manifest
 from util.pages.result_page import write_result_page
 from util.pages.runs import differing_parts, load_runs
 
@@ -28,6 +28,7 @@ def write_run(
     protocol: str = "luma",
     shades: dict[str, int] = SHADES,
     measured: bool = True,
+    heading: str = "PSNR (Y)",
 ) -> Path:
     """A result folder with the given names and their PSNR; the input's is always 20."""
     rows = []
@@ -38,7 +39,7 @@ def write_run(
             Image.new("RGB", (6, 4), (shades[label],) * 3).save(folder / path)
         scores = {"real_A": {"psnr": 20.0}, "fake_B": {"psnr": psnr}} if measured else {}
         rows.append(Row(name, images, scores))
-    metrics = (Metric("psnr", "PSNR (Y)", protocol, "dB"),) if measured else ()
+    metrics = (MetricColumn("psnr", heading, protocol, "dB"),) if measured else ()
     write_result_page(folder, ResultManifest(f"{folder.parent.name}: test", COLUMNS, tuple(rows), metrics=metrics))
     return folder
 
@@ -136,6 +137,12 @@ def test_differing_protocols_are_refused_unless_only_pictures_are_wanted(
     assert not (tmp_path / "out").exists()
     pictures = compare(tmp_path, str(first), str(second), "--no_metrics")
     assert pictures.metrics == () and pictures.rows[0].scores == {}
+
+
+def test_a_metric_that_was_called_otherwise_before_is_the_same_under_one_protocol(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a" / "test", {"x": 24.0}, heading="PSNR (Y, MATLAB)")
+    second = write_run(tmp_path / "b" / "test", {"x": 24.0}, heading="PSNR (Y-MATLAB)")
+    assert [metric.heading for metric in compare(tmp_path, str(first), str(second)).metrics] == ["PSNR (Y, MATLAB)"]
 
 
 def test_runs_without_ground_truth_are_compared_by_their_pictures(tmp_path: Path) -> None:

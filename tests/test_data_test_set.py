@@ -14,7 +14,7 @@ from PIL import Image
 from data.creation import SMALLEST_PAIR, create_test_dataset
 from data.test_dataset import TestDataset
 from util.errors import UserError
-from util.metrics import SSIM_WINDOW
+from util.metrics.ssim import SSIM_WINDOW
 
 
 def save(path: Path, value: int, size: tuple[int, int] = (17, 15)) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -18,7 +17,7 @@ from models import MODELS
 from options import Options, parse_test, parse_train
 from options.flags import PROGRAMS, options_of
 from options.schema import shown
-from util.evaluation import Scores
+from util.metrics.metric import DEFAULT_METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "datasets" / "README.md", *ROOT.glob("docs/*.md")]
@@ -203,7 +202,7 @@ def test_excerpts_of_the_example_are_verbatim() -> None:
     assert all(excerpt in source for excerpt in excerpts)
 
 
-@pytest.mark.parametrize("name", [f"{prefix}{field.name}" for prefix in ("", "input_") for field in fields(Scores)])
+@pytest.mark.parametrize("name", [f"{prefix}{metric.key}" for prefix in ("", "input_") for metric in DEFAULT_METRICS])
 def test_every_metric_is_explained(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 

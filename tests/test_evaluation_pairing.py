@@ -9,9 +9,18 @@ import pytest
 from PIL import Image
 
 from util.errors import UserError
-from util.evaluation.folders import find_results, labels_for, read_folder
-from util.evaluation.names import NameRule, by_pattern, same_names, without_suffixes
-from util.evaluation.pairing import Pairing, pair, usual_rule
+from util.metrics.pairing import (
+    NameRule,
+    Pairing,
+    by_pattern,
+    default_rule,
+    find_results,
+    labels_for,
+    pair,
+    read_folder,
+    same_names,
+    without_suffixes,
+)
 
 SCENES = ("lindau_000000_000019", "munster_000001_000019")
 RAIN = ("rain_alpha_0.01_beta_0.005_dropsize_0.01_pattern_1", "rain_alpha_0.03_beta_0.015_dropsize_0.002_pattern_12")
@@ -123,15 +132,15 @@ def test_rainy_versions_share_their_scene(tmp_path: Path, rule: NameRule) -> Non
 def test_raincityscapes_names_pair_by_themselves_under_its_protocol(tmp_path: Path) -> None:
     gt = read_folder(fill(tmp_path / "gt", f"{SCENES[0]}_leftImg8bit.png"), flag="--gt")
     results = read_folder(fill(tmp_path / "a", f"{SCENES[0]}_{RAIN[0]}.png"), flag="--results")
-    rule = usual_rule("raincityscapes", [results], gt)
+    rule = default_rule("raincityscapes", [results], gt)
     assert [*map(rule.key, [*results.images, *gt.images])] == [SCENES[0], SCENES[0]]
-    assert usual_rule("rgb", [results], gt).plain
+    assert default_rule("rgb", [results], gt).description == same_names().description
 
 
 def test_prepared_pairs_of_raincityscapes_keep_their_names(tmp_path: Path) -> None:
     names = [f"{SCENES[0]}_{rain}.png" for rain in RAIN]
     gt, results = (read_folder(fill(tmp_path / side, *names), flag="--gt") for side in ("gt", "a"))
-    assert usual_rule("raincityscapes", [results], gt).plain
+    assert default_rule("raincityscapes", [results], gt).description == same_names().description
 
 
 def test_inputs_decide_which_clean_scenes_belong_to_the_test(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from data.preparation.archives import open_source
 from data.rain.plan import find_depths
 from util import finding
 from util.errors import UserError
-from util.evaluation.folders import read_folder
 from util.files import patiently, replace
 from util.finding import find_files, same_name
+from util.metrics.pairing import read_folder
 
 
 def touch(*paths: Path) -> None:

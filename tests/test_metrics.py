@@ -10,7 +10,9 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from util.metrics import COLOUR_BLOCK, PROTOCOLS, Protocol, colour_difference, luma, psnr, ssim
+from util.metrics.ciede2000 import COLOR_BLOCK, color_difference
+from util.metrics.planes import luma
+from util.metrics.protocols import PROTOCOLS, Protocol, psnr, ssim
 
 Y, RGB = PROTOCOLS["y"], PROTOCOLS["rgb"]
 Lab = tuple[float, float, float]
@@ -136,38 +138,38 @@ def test_identical_images(protocol: Protocol) -> None:
     image = pair()[1]
     assert psnr(image, image, protocol) == math.inf
     assert ssim(image, image, protocol) == pytest.approx(1, abs=1e-12)
-    assert colour_difference(image, image) == 0
+    assert color_difference(image, image) == 0
 
 
 @pytest.mark.parametrize(("one", "two", "published"), SHARMA)
-def test_the_slow_colour_difference_has_the_published_values(one: Lab, two: Lab, published: float) -> None:
+def test_the_slow_color_difference_has_the_published_values(one: Lab, two: Lab, published: float) -> None:
     assert slow_ciede2000(one, two) == pytest.approx(published, abs=5e-5)
     assert slow_ciede2000(two, one) == pytest.approx(published, abs=5e-5)
 
 
-def test_colour_difference_is_the_mean_of_the_slow_formula() -> None:
+def test_color_difference_is_the_mean_of_the_slow_formula() -> None:
     output, target = pair(5, 6, noise=120)
     pixels = zip(output.reshape(-1, 3).tolist(), target.reshape(-1, 3).tolist(), strict=True)
     expected = np.mean([slow_ciede2000(slow_lab(a), slow_lab(b)) for a, b in pixels])
-    assert colour_difference(output, target) == pytest.approx(expected, abs=2e-3)
+    assert color_difference(output, target) == pytest.approx(expected, abs=2e-3)
 
 
-def test_colour_difference_of_more_than_a_block_is_scikit_images() -> None:
+def test_color_difference_of_more_than_a_block_is_scikit_images() -> None:
     output, target = pair(150, 130, noise=120)
-    assert output[..., 0].size > COLOUR_BLOCK
+    assert output[..., 0].size > COLOR_BLOCK
     expected = deltaE_ciede2000(rgb2lab(target), rgb2lab(output)).mean()
-    assert colour_difference(output, target) == pytest.approx(expected, rel=1e-12)
+    assert color_difference(output, target) == pytest.approx(expected, rel=1e-12)
 
 
 def test_black_is_100_away_from_white() -> None:
-    assert colour_difference(uniform(0, 0, 0), uniform(255, 255, 255)) == pytest.approx(100, abs=1e-3)
+    assert color_difference(uniform(0, 0, 0), uniform(255, 255, 255)) == pytest.approx(100, abs=1e-3)
 
 
-def test_colour_difference_sees_what_luma_hides() -> None:
+def test_color_difference_sees_what_luma_hides() -> None:
     blue, orange = uniform(70, 130, 230), uniform(180, 119, 0)
     assert psnr(blue, orange, Y) > 40
     assert psnr(blue, orange, RGB) < 10
-    assert colour_difference(blue, orange) > 40
+    assert color_difference(blue, orange) > 40
 
 
 @pytest.mark.parametrize("size", [(10, 40), (40, 10), (1, 1)])
@@ -183,7 +185,7 @@ def test_the_smallest_image_with_an_ssim() -> None:
 
 def test_different_sizes_are_named() -> None:
     small, large = pair(20, 30)[0], pair(21, 30)[1]
-    for compare in (colour_difference, lambda a, b: psnr(a, b, Y), lambda a, b: ssim(a, b, RGB)):
+    for compare in (color_difference, lambda a, b: psnr(a, b, Y), lambda a, b: ssim(a, b, RGB)):
         with pytest.raises(ValueError, match="output 30x20, target 30x21"):
             compare(small, large)
 

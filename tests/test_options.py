@@ -17,7 +17,7 @@ import pytest
 from options import Options, parse_test, parse_train, save_options
 from options.flags import PROTOCOLS, TEST, TRAIN
 from util.errors import UserError, entry_point
-from util.metrics import PROTOCOLS as METRICS
+from util.metrics.protocols import PROTOCOLS as METRICS
 from util.option import Option, Scope
 from util.registry import Registry
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from util.errors import UserError
-from util.pages.manifest import Column, Metric, ResultManifest, Row, load_manifest, save_manifest
+from util.pages.manifest import Column, MetricColumn, ResultManifest, Row, load_manifest, save_manifest
 from util.pages.previews import show_in_page
 
 COLUMNS = (Column("real_A", "rainy input"), Column("fake_B", "derained"), Column("real_B", "rain-free photo", False))
-PSNR = Metric("psnr_y", "PSNR (Y)", "BT.601 limited-range luma", "dB")
-DELTA = Metric("ciede2000", "CIEDE2000", "mean over pixels", higher_is_better=False)
+PSNR = MetricColumn("psnr_y", "PSNR (Y)", "BT.601 limited-range luma", "dB")
+DELTA = MetricColumn("ciede2000", "CIEDE2000", "mean over pixels", higher_is_better=False)
 
 
 def test_the_manifest_reads_back_as_it_was(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import Image
 
-from util.pages.manifest import Column, Metric, ResultManifest, Row
+from util.pages.manifest import Column, MetricColumn, ResultManifest, Row
 from util.pages.result_page import write_result_page
 from util.pages.summary import format_number
 
@@ -38,8 +38,8 @@ ALL_NAMES = (
 FORBIDDEN_ON_WINDOWS = set('<>:"?*|\\')
 HOSTILE_NAMES = tuple(name for name in ALL_NAMES if os.name != "nt" or not FORBIDDEN_ON_WINDOWS & set(name))
 COLUMNS = (Column("real_A", "rainy input"), Column("fake_B", "derained"), Column("real_B", "rain-free photo", False))
-PSNR = Metric("psnr_y", "PSNR (Y)", "BT.601 limited-range luma", "dB")
-DELTA = Metric("ciede2000", "CIEDE2000", "mean over pixels", higher_is_better=False)
+PSNR = MetricColumn("psnr_y", "PSNR (Y)", "BT.601 limited-range luma", "dB")
+DELTA = MetricColumn("ciede2000", "CIEDE2000", "mean over pixels", higher_is_better=False)
 
 
 class Page(HTMLParser):
@@ -101,7 +101,7 @@ def scores_of(*pairs: tuple[float, float | None], key: str = PSNR.key) -> tuple[
     )
 
 
-def scored(*pairs: tuple[float, float | None], metric: Metric = PSNR) -> ResultManifest:
+def scored(*pairs: tuple[float, float | None], metric: MetricColumn = PSNR) -> ResultManifest:
     return ResultManifest("run", COLUMNS, scores_of(*pairs, key=metric.key), metrics=(metric,))
 
 
@@ -119,7 +119,7 @@ def embedded(page: Page) -> dict[str, Any]:
 def text_everywhere(word: str) -> ResultManifest:
     """A manifest with ``word`` in every text it has."""
     columns = tuple(Column(column.label, word, column.paired) for column in COLUMNS)
-    metric = Metric(word, word, word, word)
+    metric = MetricColumn(word, word, word, word)
     row = Row(word, {}, {"fake_B": {word: 1.0}}, excluded=word)
     return ResultManifest(word, columns, (row,), word, (word,), (metric,))
 
@@ -184,7 +184,7 @@ def test_the_best_of_several_outputs_is_marked(tmp_path: Path) -> None:
 
 
 def test_each_protocol_is_told_once_and_its_metrics_refer_to_it(tmp_path: Path) -> None:
-    ssim = Metric("ssim_y", "SSIM (Y)", PSNR.protocol, digits=4)
+    ssim = MetricColumn("ssim_y", "SSIM (Y)", PSNR.protocol, digits=4)
     row = Row("a", {}, {"fake_B": {"psnr_y": 30.0, "ssim_y": 0.9, "ciede2000": 2.0}})
     page = page_of(tmp_path, ResultManifest("run", COLUMNS, (row,), metrics=(PSNR, ssim, DELTA)))
     text = visible(page)
@@ -214,7 +214,7 @@ def test_the_summary_and_the_orders_use_the_headings_of_what_is_compared(tmp_pat
     ],
 )
 def test_the_change_is_coloured_by_what_is_better(
-    tmp_path: Path, metric: Metric, scores: tuple[float, float], verdict: str
+    tmp_path: Path, metric: MetricColumn, scores: tuple[float, float], verdict: str
 ) -> None:
     page = page_of(tmp_path, scored(scores, metric=metric))
     changes = page.all("span", "change")

@@ -1,25 +1,25 @@
-"""Tables: the same numbers in every format, and nobody's special characters."""
+"""Tables: the same numbers in every format, and no special characters of theirs."""
 
 from __future__ import annotations
 
 import csv
 from html.parser import HTMLParser
 
-from util.tables import Column, Number, Row, Table, as_csv, as_html, as_latex, as_markdown, as_text
+from util.tables import Column, MeanStd, Row, Table, as_csv, as_html, as_latex, as_markdown, as_text
 
 TABLE = Table(
     title="A_1 & <b>",
     caption="50 % of #1_x, --flag",
-    columns=(Column("psnr", "PSNR ↑"), Column("ssim", "SSIM", 4)),
-    rows=(Row("a|b_c", {"psnr": Number.of([20.0, 22.0])}, "seed 1: failed", {"seed 0": "x.html"}), Row("plain")),
+    columns=(Column("psnr", "PSNR", higher_is_better=True), Column("ssim", "SSIM", 4)),
+    rows=(Row("a|b_c", {"psnr": MeanStd.of([20.0, 22.0])}, "seed 1: failed", {"seed 0": "x.html"}), Row("plain")),
     facts={"data": "d"},
 )
 
 
 def test_number_has_the_sample_deviation_of_two_values() -> None:
-    assert Number.of([20.0, 22.0]).text(2) == "21.00 ± 1.41"
-    assert Number.of([20.0]).text(1) == "20.0"
-    assert Number.of([float("inf"), 20.0]).text(2) == "∞"
+    assert MeanStd.of([20.0, 22.0]).text(2) == "21.00 ± 1.41"
+    assert MeanStd.of([20.0]).text(1) == "20.0"
+    assert MeanStd.of([float("inf"), 20.0]).text(2) == "∞"
 
 
 def test_latex_is_escaped() -> None:
@@ -37,8 +37,8 @@ def test_markdown_keeps_its_columns() -> None:
 
 def test_text_is_aligned_with_the_caption_below() -> None:
     head, first, second, blank, caption = as_text(TABLE).splitlines()
-    assert head.index("SSIM") + 4 == first.index(" –") + 2 == len(second)
-    assert (first[:5], second.split(), blank, caption) == ("a|b_c", ["plain", "–", "–"], "", TABLE.caption)
+    assert head.index("SSIM") + 4 == first.index(" -") + 2 == len(second)
+    assert (first[:5], second.split(), blank, caption) == ("a|b_c", ["plain", "-", "-"], "", TABLE.caption)
 
 
 def test_csv_has_full_precision_and_the_facts() -> None:

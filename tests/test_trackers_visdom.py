@@ -268,7 +268,7 @@ def test_a_real_server_shows_losses_rate_and_images(
     }
     assert window(server, "run", "learning rate")["content"]["data"][0]["y"] == [2e-4] * 3
     assert window(server, "run", "metric psnr")["content"]["data"][0]["y"] == [21.5]
-    assert window(server, "run", "metric ciede2000")["title"] == "validation: Colour difference ΔE"
+    assert window(server, "run", "metric ciede2000")["title"] == "validation: CIEDE2000"
     shown = window(server, "run", "images")
     assert shown["content"]["src"].startswith("data:image/png;base64,")
     assert "real_A" in shown["title"] and "gray" in shown["title"]

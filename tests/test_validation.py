@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor, nn
 
 from models.base_model import Model
-from util.engine.records import BEST_FILE, HIGHER_IS_BETTER, Records, Yardstick, choice_of
+from util.engine.records import BEST_FILE, EvalConfig, Records, choice_of
 from util.engine.state import Position, TrainingState
 from util.engine.step import Stepper
 from util.engine.validation import Validation, Validator
 from util.errors import UserError
-from util.evaluation import Scores
 from util.images import to_uint8
+from util.metrics.metric import DEFAULT_METRICS
 
 CPU = torch.device("cpu")
-YARDSTICK = Yardstick(split="val", protocol="y", images=3, digest="abc")
+KEYS = [metric.key for metric in DEFAULT_METRICS]
+CONFIG = EvalConfig(split="val", protocol="y", images=3, digest="abc")
 GOOD = {"psnr": 30.0, "ssim": 0.9, "psnr_rgb": 28.0, "ciede2000": 2.0}
 BAD = {"psnr": 20.0, "ssim": 0.5, "psnr_rgb": 18.0, "ciede2000": 9.0}
 
@@ -85,10 +86,6 @@ def make_state(model: Any = None, *, n_epochs: int = 10) -> TrainingState:
     return TrainingState(stepper, n_epochs)
 
 
-def test_the_metrics_are_those_of_a_test() -> None:
-    assert list(HIGHER_IS_BETTER) == [field.name for field in fields(Scores)]
-
-
 def test_values_are_the_mean_over_images_after_rounding_to_8_bits() -> None:
     images = Images()
     values = Validator(images, split="val", protocol="rgb").score_model(Halving(), CPU, "fp32", never)
@@ -100,7 +97,7 @@ def test_values_are_the_mean_over_images_after_rounding_to_8_bits() -> None:
         for item in images
     ]
     assert values["psnr"] == pytest.approx(np.mean(expected), abs=1e-9)
-    assert list(values) == list(HIGHER_IS_BETTER)
+    assert list(values) == KEYS
 
 
 def test_the_input_itself_is_scored_without_any_network() -> None:
@@ -203,15 +200,15 @@ def test_choosing_on_the_test_split_is_never_silent(tmp_path: Path, caplog: pyte
     assert "chosen on the test split" in yaml.safe_load((tmp_path / BEST_FILE).read_text())["note"]
 
 
-def test_a_better_value_is_higher_or_for_colour_differences_lower() -> None:
+def test_a_better_value_is_higher_or_for_color_differences_lower() -> None:
     records = Records()
-    assert set(records.add(BAD, epoch=1, total_images=10)) == set(HIGHER_IS_BETTER)
-    assert set(records.add(GOOD, epoch=2, total_images=20)) == set(HIGHER_IS_BETTER)
+    assert set(records.add(BAD, epoch=1, total_images=10)) == set(KEYS)
+    assert set(records.add(GOOD, epoch=2, total_images=20)) == set(KEYS)
     assert records.add(BAD, epoch=3, total_images=30) == ()
     assert records.add(GOOD, epoch=4, total_images=40) == ()  # a tie keeps the earlier one
     assert {best.epoch for best in records.best.values()} == {2}
     assert (records.last_epoch, records.last) == (4, GOOD)
-    assert set(records.best_at(20)) == set(HIGHER_IS_BETTER) and records.best_at(40) == ()
+    assert set(records.best_at(20)) == set(KEYS) and records.best_at(40) == ()
 
 
 def test_not_a_number_is_never_best_and_infinity_is() -> None:
@@ -223,7 +220,7 @@ def test_not_a_number_is_never_best_and_infinity_is() -> None:
 
 def test_records_survive_a_file(tmp_path: Path) -> None:
     records = Records()
-    records.measure_by(YARDSTICK)
+    records.measure_by(CONFIG)
     records.reference = BAD
     records.add({**GOOD, "psnr": math.inf}, epoch=2, total_images=20)
     torch.save(records.state_dict(), tmp_path / "state.pth")
@@ -241,23 +238,23 @@ def test_records_survive_a_file(tmp_path: Path) -> None:
         ({"digest": "other"}, "other images"),
     ],
 )
-def test_values_under_another_yardstick_are_not_compared(
+def test_values_under_another_configuration_are_not_compared(
     change: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     records = Records()
-    records.measure_by(YARDSTICK)
+    records.measure_by(CONFIG)
     records.add(GOOD, epoch=2, total_images=20)
-    assert not records.measure_by(YARDSTICK)
+    assert not records.measure_by(CONFIG)
     assert records.best and not caplog.text
-    assert records.measure_by(Yardstick(**{**vars(YARDSTICK), **change}))
+    assert records.measure_by(EvalConfig(**{**vars(CONFIG), **change}))
     assert words in caplog.text
     assert not records.best and records.last_epoch == 0
-    assert set(records.add(BAD, epoch=4, total_images=40)) == set(HIGHER_IS_BETTER)
+    assert set(records.add(BAD, epoch=4, total_images=40)) == set(KEYS)
 
 
 def test_what_a_best_checkpoint_was_chosen_on_is_told_at_its_test(tmp_path: Path) -> None:
     records = Records()
-    records.measure_by(YARDSTICK)
+    records.measure_by(CONFIG)
     records.add(GOOD, epoch=7, total_images=20)
     records.write(tmp_path)
     told = choice_of(tmp_path, "best_ssim", "test")

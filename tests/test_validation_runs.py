@@ -19,11 +19,12 @@ from options import parse_train
 from tests.conftest import small_model_flags
 from tests.test_end_to_end import Workplace
 from util.engine import loop as training
-from util.engine.records import BEST_FILE, HIGHER_IS_BETTER, best_tag
+from util.engine.records import BEST_FILE, best_tag
 from util.engine.run_folder import RunFolder
 from util.engine.stop import Interrupt
 from util.engine.validation import Validator
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from util.metrics.metric import DEFAULT_METRICS
 
 SHORT = ("--no_html", "--max_dataset_size", "2", "--n_epochs", "4", "--n_epochs_decay", "0", "--lr", "0.01")
 FLAGS = (*small_model_flags("cut"), *SHORT, "--print_freq", "1", "--residual")
@@ -151,7 +152,7 @@ def test_every_best_checkpoint_is_tested_to_the_value_that_made_it_best(work: Wo
     content = yaml.safe_load((work.run() / BEST_FILE).read_text())
     assert (content["split"], content["protocol"], content["images"]) == ("val", "rgb", 2)
     rows = {row["epoch"]: row for row in metrics_of(work)}
-    for metric, higher in HIGHER_IS_BETTER.items():
+    for metric, higher in ((metric.key, metric.higher_is_better) for metric in DEFAULT_METRICS):
         best = content["best"][best_tag(metric)]
         wanted = (max if higher else min)(float(row[metric]) for row in rows.values())
         assert best["value"] == pytest.approx(wanted, rel=1e-8)
@@ -212,7 +213,7 @@ def compare_runs(work: Workplace, whole: str, parts: str) -> None:
     assert first["validation"] == second["validation"]
     for file in ("losses.csv", "metrics.csv", BEST_FILE):
         assert (work.run(whole) / file).read_text() == (work.run(parts) / file).read_text()
-    for metric in HIGHER_IS_BETTER:
+    for metric in (metric.key for metric in DEFAULT_METRICS):
         name = f"{best_tag(metric)}_net_G.pth"
         best = [torch.load(work.run(run) / name, weights_only=True) for run in (whole, parts)]
         assert same_networks({"G": best[0]}, {"G": best[1]})

@@ -11,18 +11,15 @@ from types import TracebackType
 from torch import Tensor
 
 from util.errors import UserError
-from util.evaluation import Evaluation, Result, evaluate, write_metrics
-from util.evaluation import Row as Pair
 from util.images import safe_child, save_png, to_uint8
-from util.metrics import PROTOCOLS
-from util.pages.manifest import Column, Metric, ResultManifest, Row
+from util.metrics.evaluate import Evaluation, Item, evaluate
+from util.metrics.metric import DEFAULT_METRICS, Scorer, shown_metrics
+from util.metrics.pairing import GROUND_TRUTH, IMAGES
+from util.metrics.protocols import PROTOCOLS
+from util.metrics.report import AFTER, BEFORE, write_metrics
+from util.pages.labels import INPUT, OUTPUT, TARGET
+from util.pages.manifest import Column, MetricColumn, ResultManifest, Row
 from util.pages.result_page import write_result_page
-
-INPUT, OUTPUT, TARGET = "real_A", "fake_B", "real_B"
-IMAGES = "images"
-_GROUND_TRUTH = "ground truth"
-_RGB_PSNR = "PSNR (peak 255, squared error averaged over the channels) on 8-bit RGB."
-_COLOUR_DIFFERENCE = "Mean CIEDE2000 over the pixels (sRGB, D65)."
 
 
 class ResultFolder:
@@ -34,7 +31,7 @@ class ResultFolder:
 
     def __init__(self, path: Path, words: Mapping[str, str]) -> None:
         self.path = path
-        self._words = {**words, TARGET: _GROUND_TRUTH}
+        self._words = {**words, TARGET: GROUND_TRUTH}
         self._partial = path.with_name(f".{path.name}.partial")
         self._previous = path.with_name(f".{path.name}.previous")
         self._names: list[str] = []
@@ -100,44 +97,34 @@ class ResultFolder:
         def file(label: str, name: str) -> Path:
             return self._partial / IMAGES / label / f"{name}.png"
 
-        pairs = [Pair(name, file(INPUT, name), file(OUTPUT, name), file(TARGET, name)) for name in self._names]
-        return evaluate(pairs, PROTOCOLS[protocol])
+        items = [
+            Item(name, file(TARGET, name), {BEFORE: file(INPUT, name), AFTER: file(OUTPUT, name)})
+            for name in self._names
+        ]
+        return evaluate(items, Scorer(DEFAULT_METRICS, PROTOCOLS[protocol]))
 
     def _manifest(self, title: str, notes: tuple[str, ...], evaluation: Evaluation | None) -> ResultManifest:
-        metrics = () if evaluation is None else _metrics(evaluation)
-        results = {} if evaluation is None else {result.name: result for result in evaluation.results}
-        rows = tuple(
-            Row(
-                name,
-                {label: f"{IMAGES}/{label}/{name}.png" for label in self._labels},
-                _scores(results[name], metrics) if name in results else {},
-            )
-            for name in self._names
-        )
+        metrics = () if evaluation is None else shown_metrics(evaluation.protocol)
+        scores: list[dict[str, Mapping[str, float]]] = [{} for _ in self._names]
+        if evaluation is not None:
+            keys = [metric.key for metric in metrics]
+            scores = [
+                {
+                    label: {key: by_label[side].values[key] for key in keys}
+                    for label, side in ((INPUT, BEFORE), (OUTPUT, AFTER))
+                }
+                for by_label in evaluation.scores
+            ]
         return ResultManifest(
             title=title,
             columns=tuple(Column(label, self._words.get(label, label)) for label in self._labels),
-            rows=rows,
+            rows=tuple(
+                Row(name, {label: f"{IMAGES}/{label}/{name}.png" for label in self._labels}, values)
+                for name, values in zip(self._names, scores, strict=True)
+            ),
             notes=notes,
-            metrics=metrics,
+            metrics=tuple(MetricColumn.of(metric, evaluation.protocol) for metric in metrics) if evaluation else (),
             before=INPUT,
             after=OUTPUT,
             target=TARGET,
         )
-
-
-def _metrics(evaluation: Evaluation) -> tuple[Metric, ...]:
-    name, description = evaluation.protocol.name, evaluation.protocol.description
-    metrics = [
-        Metric("psnr", f"PSNR ({name.upper()})", description, "dB"),
-        Metric("ssim", f"SSIM ({name.upper()})", description, digits=4),
-    ]
-    if evaluation.protocol.luma:
-        metrics.append(Metric("psnr_rgb", "PSNR (RGB)", _RGB_PSNR, "dB"))
-    return (*metrics, Metric("ciede2000", "Colour difference ΔE", _COLOUR_DIFFERENCE, higher_is_better=False))
-
-
-def _scores(result: Result, metrics: tuple[Metric, ...]) -> dict[str, dict[str, float]]:
-    keys = [metric.key for metric in metrics]
-    sides = {INPUT: result.input, OUTPUT: result.output}
-    return {label: {key: getattr(scores, key) for key in keys} for label, scores in sides.items()}

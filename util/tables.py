@@ -17,9 +17,11 @@ from dominate import tags
 
 from util.files import write_atomically
 from util.pages.html import new_document
+from util.text import aligned
 
 STYLES = ("base.css", "result.css")
 MISSING = "–"
+_ASCII = {ord("–"): "-", ord("±"): "+/-", ord("∞"): "inf"}  # some consoles cannot print more
 TEXT_WIDTH = 100  # characters of a caption's line on a console
 TEXT_STYLE = "white-space: normal; max-width: 96ch; font-weight: 400"  # a caption is text, not a line of the table
 _LATEX = {
@@ -41,31 +43,37 @@ _LATEX_SPECIAL = re.compile(r"-(?=-)|[&%$#_{}\\~^<>–±∞↑↓]")  # two hyph
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers: its key in the CSV, its heading and its number of decimals."""
+    """A column of numbers: its key in the CSV, its heading, its decimals, and which numbers are better, if any are."""
 
     key: str
     heading: str
     digits: int = 2
+    higher_is_better: bool | None = None
+
+    @property
+    def head(self) -> str:
+        """The heading and an arrow towards the better numbers: ``PSNR (Y) ↑``."""
+        arrow = {None: "", True: " ↑", False: " ↓"}[self.higher_is_better]
+        return self.heading + arrow
 
 
 @dataclass(frozen=True)
-class Number:
-    """A mean and, of two or more values, their sample standard deviation."""
+class MeanStd:
+    """A mean, and the sample standard deviation of two or more finite values."""
 
     mean: float
-    deviation: float | None = None
+    std: float | None = None
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Number:
-        """Mean and deviation of ``values``, of which there is at least one; infinite values make both so."""
-        if not all(map(math.isfinite, values)):
-            return cls(fmean(values))
-        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
+    @staticmethod
+    def of(values: Sequence[float]) -> MeanStd:
+        """Mean and deviation of ``values``, of which there is at least one."""
+        several = len(values) > 1 and all(map(math.isfinite, values))
+        return MeanStd(fmean(values), stdev(values) if several else None)
 
     def text(self, digits: int) -> str:
         """As a reader sees it: ``27.67 ± 0.12``."""
         mean = "∞" if math.isinf(self.mean) else f"{self.mean:.{digits}f}"
-        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
+        return mean if self.std is None else f"{mean} ± {self.std:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Row:
     """One line: a label, numbers by column key, a remark, and addresses of more about it by what to call them."""
 
     label: str
-    numbers: Mapping[str, Number] = field(default_factory=dict)
+    numbers: Mapping[str, MeanStd] = field(default_factory=dict)
     remark: str = ""
     links: Mapping[str, str] = field(default_factory=dict)
 
@@ -118,7 +126,7 @@ def as_csv(table: Table) -> str:
     writer.writerow(["row", *numbers, "remark", *table.facts])
     for row in table.rows:
         found = [row.numbers.get(column.key) for column in table.columns]
-        pairs = [(None, None) if number is None else (number.mean, number.deviation) for number in found]
+        pairs = [(None, None) if number is None else (number.mean, number.std) for number in found]
         writer.writerow([row.label, *(value for pair in pairs for value in pair), row.remark, *table.facts.values()])
     return text.getvalue()
 
@@ -126,7 +134,7 @@ def as_csv(table: Table) -> str:
 def as_markdown(table: Table) -> str:
     """A table as GitHub shows it, the caption below."""
     remarks = any(row.remark for row in table.rows)
-    heads = ["", *(column.heading for column in table.columns), *(["remark"] if remarks else [])]
+    heads = ["", *(column.head for column in table.columns), *(["remark"] if remarks else [])]
     lines = [_markdown_line(heads), "|---|" + "---:|" * len(table.columns) + ("---|" if remarks else "")]
     lines += [_markdown_line([row.label, *table.cells(row), *([row.remark] if remarks else [])]) for row in table.rows]
     return f"**{_markdown(table.title)}**\n\n" + "\n".join(lines) + f"\n\n{_markdown(table.caption)}\n"
@@ -135,7 +143,7 @@ def as_markdown(table: Table) -> str:
 def as_latex(table: Table) -> str:
     """A ``table`` environment; needs the package booktabs."""
     remarks = any(row.remark for row in table.rows)
-    heads = ["", *(column.heading for column in table.columns), *(["remark"] if remarks else [])]
+    heads = ["", *(column.head for column in table.columns), *(["remark"] if remarks else [])]
     body = [[row.label, *table.cells(row), *([row.remark] if remarks else [])] for row in table.rows]
     lines = [
         r"\begin{table}",
@@ -154,24 +162,18 @@ def as_latex(table: Table) -> str:
 
 
 def as_text(table: Table) -> str:
-    """For consoles: aligned columns, the caption below, wrapped. Remarks are left to the files."""
+    """For consoles, ASCII apart from labels: aligned columns, the caption below, wrapped. Remarks are left out."""
     lines = [["", *(column.heading for column in table.columns)]]
-    lines += [[row.label, *table.cells(row)] for row in table.rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    text = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
+    lines += [[row.label, *(cell.translate(_ASCII) for cell in table.cells(row))] for row in table.rows]
+    text = ["  ".join(line).rstrip() for line in aligned(lines)]
     return "\n".join([*text, "", *textwrap.wrap(table.caption, TEXT_WIDTH)])
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *rest = zip(line, widths, strict=True)
-    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
 
 
 def as_html(table: Table) -> str:
     """A page of its own, in the looks of the result pages."""
     page = new_document(table.title, STYLES)
     remarks = any(row.remark or row.links for row in table.rows)
-    heads = ["", *(column.heading for column in table.columns), *(["remark"] if remarks else [])]
+    heads = ["", *(column.head for column in table.columns), *(["remark"] if remarks else [])]
     body = tags.tbody()
     for row in table.rows:
         line = body.add(tags.tr(tags.th(row.label, scope="row"), *map(tags.td, table.cells(row))))

@@ -10,10 +10,13 @@ from typing import Any
 
 from scripts._ablation.grids import PAPER_DATA, Grid, GridRow
 from scripts._ablation.runs import WITHOUT_INFLUENCE, Places, Run, grouped
-from util.metrics import PROTOCOLS
-from util.tables import Column, Number, Row, Table
+from util.metrics.metric import DEFAULT_METRICS, METRICS, shown_metrics
+from util.metrics.protocols import PROTOCOLS
+from util.metrics.report import metric_columns
+from util.tables import Column, MeanStd, Row, Table
 
-MEASURES = ("psnr", "ssim", "psnr_rgb", "ciede2000")
+KEYS = tuple(metric.key for metric in DEFAULT_METRICS)
+PAPER = ("psnr", "ssim")
 Results = Mapping[str, Mapping[str, Any]]
 """Contents of ``metrics.json`` by the run's name, with the ``source`` they come from."""
 
@@ -38,21 +41,15 @@ def make_table(
 
 
 def _columns(protocol: str) -> tuple[Column, ...]:
-    return (
-        Column("psnr", f"PSNR ({protocol}) ↑"),
-        Column("ssim", f"SSIM ({protocol}) ↑", 4),
-        Column("psnr_rgb", "PSNR (RGB) ↑"),
-        Column("ciede2000", "CIEDE2000 ↓"),
-        Column("paper_psnr", "paper's PSNR"),
-        Column("paper_ssim", "paper's SSIM", 4),
-    )
+    paper = (Column(f"paper_{key}", f"paper's {METRICS[key].name}", METRICS[key].digits) for key in PAPER)
+    return (*metric_columns(shown_metrics(PROTOCOLS[protocol]), PROTOCOLS[protocol]), *paper)
 
 
 def _row(row: GridRow, runs: Sequence[Run], results: Results, failures: Mapping[str, str], folder: Path) -> Row:
     means = [results[run.name]["mean"] for run in runs if run.name in results]
-    numbers = {key: Number.of([_number(mean[key]) for mean in means]) for key in MEASURES if means}
+    numbers = {key: MeanStd.of([_number(mean[key]) for mean in means]) for key in KEYS if means}
     if row.paper is not None:
-        numbers |= {"paper_psnr": Number(row.paper[0]), "paper_ssim": Number(row.paper[1])}
+        numbers |= {f"paper_{key}": MeanStd(value) for key, value in zip(PAPER, row.paper, strict=True)}
     missing = [f"seed {run.seed}: {failures.get(run.name, 'not run yet')}" for run in runs if run.name not in results]
     links = {f"seed {run.seed}": _page(run, results, folder) for run in runs if run.name in results}
     return Row(row.label, numbers, "; ".join(missing), links)
@@ -70,7 +67,7 @@ def _input_row(results: Results) -> list[Row]:
     first = next(iter(results.values()), None)
     if first is None:
         return []
-    return [Row("rainy input", {key: Number(_number(first["mean"][f"input_{key}"])) for key in MEASURES})]
+    return [Row("rainy input", {key: MeanStd(_number(first["mean"][f"input_{key}"])) for key in KEYS})]
 
 
 def _input_differs(results: Results) -> bool:

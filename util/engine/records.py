@@ -13,18 +13,16 @@ from typing import Any
 import yaml
 
 from util.files import write_text_atomically
+from util.metrics.metric import METRICS
 
 logger = logging.getLogger(__name__)
-
-HIGHER_IS_BETTER: Mapping[str, bool] = {"psnr": True, "ssim": True, "psnr_rgb": True, "ciede2000": False}
-"""The metrics of a validation: those of :class:`util.evaluation.Scores`."""
 
 TEST_SPLIT = "test"
 BEST_FILE = "best.yaml"
 _TAG = "best_"
 _HEAD = """\
-# The best checkpoints of this run so far, one for each metric (PSNR in dB and SSIM: higher is better; CIEDE2000, a
-# colour difference: lower is better). Test one of them with --epoch and its name, for example: --epoch best_psnr
+# The best checkpoints of this run so far, one for each metric. Test one of them with --epoch and its name, for example:
+# --epoch best_psnr
 """
 CHOSEN_ON_TEST = (
     "chosen on the test split: the test scores of these checkpoints are those of the luckiest epoch; say so beside them"
@@ -37,7 +35,7 @@ def best_tag(metric: str) -> str:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class EvalConfig:
     """What validations are measured by; two values compare only under the same one.
 
     ``split`` is the phase whose folders are used, ``protocol`` the name of the metrics' protocol, ``images`` how
@@ -67,28 +65,28 @@ class Records:
     ``last_epoch`` (0: none yet), and ``best`` the best by metric.
     """
 
-    yardstick: Yardstick | None = None
+    config: EvalConfig | None = None
     reference: dict[str, float] = field(default_factory=dict)
     last_epoch: int = 0
     last: dict[str, float] = field(default_factory=dict)
     best: dict[str, Best] = field(default_factory=dict)
 
-    def measure_by(self, yardstick: Yardstick) -> bool:
-        """Go on under ``yardstick``; what was measured by another one is dropped, with a warning (True)."""
-        changed = self.yardstick not in (None, yardstick)
+    def measure_by(self, config: EvalConfig) -> bool:
+        """Go on under ``config``; what was measured by another one is dropped, with a warning (True)."""
+        changed = self.config not in (None, config)
         if changed:
             logger.warning(
                 "validation is measured otherwise than before (%s), so the best checkpoints are chosen anew",
-                _difference(self.yardstick, yardstick),
+                _difference(self.config, config),
             )
             self.reference, self.last, self.best, self.last_epoch = {}, {}, {}, 0
-        self.yardstick = yardstick
+        self.config = config
         return changed
 
     def add(self, values: Mapping[str, float], *, epoch: int, total_images: int) -> tuple[str, ...]:
         """Take in a validation after ``epoch``; returns the metrics by which it is the best; a tie is not better."""
         self.last_epoch, self.last = epoch, dict(values)
-        improved = tuple(metric for metric, value in values.items() if self._beats(metric, value))
+        improved = tuple(metric for metric, value in values.items() if self._is_record(metric, value))
         self.best.update({metric: Best(values[metric], epoch, total_images) for metric in improved})
         return improved
 
@@ -106,11 +104,12 @@ class Records:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as plain values."""
-        return dataclasses.asdict(self)
+        state = dataclasses.asdict(self)
+        return {"yardstick": state.pop("config"), **state}  # the key of runs from before
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put it back."""
-        self.yardstick = Yardstick(**state["yardstick"]) if state["yardstick"] else None
+        self.config = EvalConfig(**state["yardstick"]) if state["yardstick"] else None
         self.reference, self.last = dict(state["reference"]), dict(state["last"])
         self.last_epoch = state["last_epoch"]
         self.best = {metric: Best(**best) for metric, best in state["best"].items()}
@@ -121,7 +120,7 @@ class Records:
         Raises:
             UserError: it cannot be written.
         """
-        content: dict[str, Any] = dataclasses.asdict(self.yardstick) if self.yardstick else {}
+        content: dict[str, Any] = dataclasses.asdict(self.config) if self.config else {}
         if content.get("split") == TEST_SPLIT:
             content["note"] = CHOSEN_ON_TEST
         content["best"] = {best_tag(metric): dataclasses.asdict(best) for metric, best in self.best.items()}
@@ -129,12 +128,10 @@ class Records:
         content["input"] = self.reference
         write_text_atomically(folder / BEST_FILE, _HEAD + yaml.safe_dump(content, sort_keys=False, width=120))
 
-    def _beats(self, metric: str, value: float) -> bool:
+    def _is_record(self, metric: str, value: float) -> bool:
         if math.isnan(value):
             return False
-        if metric not in self.best:
-            return True
-        return value > self.best[metric].value if HIGHER_IS_BETTER[metric] else value < self.best[metric].value
+        return metric not in self.best or METRICS[metric].is_better(value, self.best[metric].value)
 
 
 def choice_of(folder: Path, tag: str, phase: str) -> str:
@@ -156,7 +153,7 @@ def choice_of(folder: Path, tag: str, phase: str) -> str:
     return f"{sentence}, the one tested here, so its scores flatter it." if split == phase else f"{sentence}."
 
 
-def _difference(before: Yardstick | None, now: Yardstick) -> str:
+def _difference(before: EvalConfig | None, now: EvalConfig) -> str:
     old, new = dataclasses.asdict(before or now), dataclasses.asdict(now)
     changed = [
         f"{name} {old[name]} -> {new[name]}" for name in ("split", "protocol", "images") if old[name] != new[name]

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from util.engine.records import CHOSEN_ON_TEST, HIGHER_IS_BETTER, TEST_SPLIT, Records, Yardstick
+from util.engine.records import CHOSEN_ON_TEST, TEST_SPLIT, EvalConfig
 from util.engine.state import TrainingState
 from util.engine.translator import Translatable, Translator
 from util.images import to_uint8
+from util.metrics.metric import DEFAULT_METRICS, Metric, Scorer, shown_metrics
+from util.metrics.protocols import PROTOCOLS
 from util.trackers.console import format_duration
 
 logger = logging.getLogger(__name__)
@@ -28,7 +30,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_EVERY = 5  # epochs: as numbered checkpoints
 SCORING_THREADS = 4  # each holds a score of float64 planes of one image
 WAITING_PER_THREAD = 2  # translated images that may wait to be scored: enough to keep the threads busy
-DIGITS = {"ssim": 4}  # of the values in log lines; the others have two
 _DIGEST_LENGTH = 16  # hexadecimal digits of a hash
 
 Values = dict[str, float]
@@ -50,15 +51,15 @@ class Validator:
     """Scores a model, and its input, on paired images under one protocol.
 
     The path is that of ``test.py``: :class:`Translator` in evaluation mode, whole images, 8 bits, and
-    :func:`util.evaluation.score`, averaged over the images.
+    :class:`util.metrics.metric.Scorer`, averaged over the images.
     """
 
     def __init__(self, images: PairedImages, *, split: str, protocol: str) -> None:
-        """``split`` is the phase that ``images`` come from; ``protocol`` one of ``util.metrics.PROTOCOLS``."""
-        self._images, self._protocol = images, protocol
+        """``split`` is the phase that ``images`` come from; ``protocol`` the name of a protocol."""
+        self._images, self._protocol = images, PROTOCOLS[protocol]
         names = "\n".join(images.names).encode("utf-8", errors="backslashreplace")
         digest = hashlib.sha256(names).hexdigest()[:_DIGEST_LENGTH]
-        self.yardstick = Yardstick(split, protocol, len(images), digest)
+        self.config = EvalConfig(split, protocol, len(images), digest)
 
     def score_model(self, model: Translatable, device: torch.device, precision: str, stop: Stop) -> Values | None:
         """Mean scores of the model's outputs; None if ``stop`` said so. Leaves the model as it was.
@@ -80,12 +81,10 @@ class Validator:
 
     def _mean(self, output_of: Callable[[Any], Tensor], title: str, stop: Stop) -> Values | None:
         """Mean over the images; scoring has threads of its own, as NumPy and SciPy let go of the interpreter."""
-        from util.evaluation import Scores, score  # scikit-image takes a second to import
-        from util.metrics import PROTOCOLS
-
+        score = Scorer(DEFAULT_METRICS, self._protocol)
         threads = min(SCORING_THREADS, os.cpu_count() or 1)
-        waiting: deque[Future[Scores]] = deque()
-        scores: list[Scores] = []
+        waiting: deque[Future[Values]] = deque()
+        scores: list[Values] = []
         pool = ThreadPoolExecutor(threads)
         try:
             for item in tqdm(
@@ -94,7 +93,7 @@ class Validator:
                 if stop():
                     return None
                 pair = to_uint8(output_of(item)), to_uint8(item.B)
-                waiting.append(pool.submit(score, *pair, PROTOCOLS[self._protocol]))
+                waiting.append(pool.submit(score, *pair))
                 if len(waiting) > WAITING_PER_THREAD * threads:
                     scores.append(waiting.popleft().result())
             while waiting and not stop():
@@ -103,7 +102,7 @@ class Validator:
             pool.shutdown(cancel_futures=True)
         if waiting:
             return None
-        return {metric: fmean(getattr(each, metric) for each in scores) for metric in HIGHER_IS_BETTER}
+        return {metric.key: fmean(each[metric.key] for each in scores) for metric in DEFAULT_METRICS}
 
 
 class Validation:
@@ -112,14 +111,16 @@ class Validation:
     def __init__(self, state: TrainingState, validator: Validator, *, every: int) -> None:
         """Records in ``state`` that were measured otherwise start anew, with a warning."""
         self._state, self._validator, self._every = state, validator, every
-        yardstick = validator.yardstick
-        self.anew = state.records.measure_by(yardstick)
+        config = validator.config
+        self._protocol = PROTOCOLS[config.protocol]
+        self._shown = shown_metrics(self._protocol)
+        self.anew = state.records.measure_by(config)
         """Whether there were validations before that were measured otherwise."""
         logger.info(
             "validation: %d pairs of the %s split, every %d epochs and at the end, protocol %s",
-            *(yardstick.images, yardstick.split, every, yardstick.protocol),
+            *(config.images, config.split, every, config.protocol),
         )
-        if yardstick.split == TEST_SPLIT:
+        if config.split == TEST_SPLIT:
             logger.warning("validation: the best checkpoints are %s", CHOSEN_ON_TEST)
 
     @property
@@ -137,7 +138,8 @@ class Validation:
             if values is None:
                 return False
             records.reference = values
-            logger.info("validation: the input itself has %s", ", ".join(_shown(*each) for each in values.items()))
+            text = ", ".join(metric.labeled(values[metric.key], self._protocol) for metric in self._shown)
+            logger.info("validation: the input itself has %s", text)
         return True
 
     def measure(self, stop: Stop) -> Values | None:
@@ -150,9 +152,16 @@ class Validation:
             return None
         improved = records.add(values, epoch=epoch, total_images=position.total_images)
         took = format_duration(time.perf_counter() - started)
-        details = ", ".join(_beside_best(records, metric, metric in improved) for metric in values)
+        details = ", ".join(self._beside_best(metric, metric.key in improved) for metric in self._shown)
         logger.info("validation of epoch %d (%s): %s", epoch, took, details)
         return values
+
+    def _beside_best(self, metric: Metric, improved: bool) -> str:
+        records = self._state.records
+        best, text = records.best.get(metric.key), metric.labeled(records.last[metric.key], self._protocol)
+        if improved or best is None:
+            return f"{text} (best)" if improved else text
+        return f"{text} (best {metric.text(best.value)}, epoch {best.epoch})"
 
 
 @contextlib.contextmanager
@@ -165,14 +174,3 @@ def preserve_modes_and_rng(nets: Mapping[str, nn.Module], device: torch.device) 
         finally:
             for module, mode in modes.items():
                 module.training = mode
-
-
-def _shown(metric: str, value: float) -> str:
-    return f"{metric} {value:.{DIGITS.get(metric, 2)}f}"
-
-
-def _beside_best(records: Records, metric: str, improved: bool) -> str:
-    text, best = _shown(metric, records.last[metric]), records.best.get(metric)
-    if improved or best is None:
-        return f"{text} (best)" if improved else text
-    return f"{text} (best {_shown(metric, best.value).split()[-1]}, epoch {best.epoch})"

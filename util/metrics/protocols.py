@@ -18,7 +18,7 @@ from util.metrics.planes import (
     unit_rgb_planes,
 )
 from util.metrics.resizing import imresize
-from util.metrics.similarity import (
+from util.metrics.ssim import (
     SSIM_WINDOW,
     UNIFORM_WINDOW,
     Similarity,
@@ -34,13 +34,15 @@ ROWS_AT_ONCE = 128  # of an image whose squared error is taken
 class Protocol:
     """What PSNR and SSIM are computed on.
 
-    ``description`` says it in sentences for tables and files, ``used_by`` whose tables have it. ``planes`` maps
-    [H, W, 3] uint8 RGB to the [H, W, K] float64 planes in [0, ``peak``] that are compared, ``similarity`` two of
-    those, target first, to their SSIM, which needs ``smallest`` pixels a side. ``luma`` tells that wrong colours
-    stay unseen. Where ``size`` (width, height) is set, images of another size are brought to it first.
+    ``label`` qualifies headings, as in ``PSNR (Y)``; ``description`` says it in sentences for tables and files,
+    ``used_by`` whose tables have it. ``planes`` maps [H, W, 3] uint8 RGB to the [H, W, K] float64 planes in
+    [0, ``peak``] that are compared, ``similarity`` two of those, target first, to their SSIM, which needs ``smallest``
+    pixels a side. ``luma`` means that wrong colors stay unseen. Where ``size`` (width, height) is set, images of
+    another size are brought to it first.
     """
 
     name: str
+    label: str
     description: str
     used_by: str
     planes: Callable[[np.ndarray], np.ndarray]
@@ -67,6 +69,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         for protocol in (
             Protocol(
                 name="y",
+                label="Y",
                 description=f"PSNR (peak 255) and SSIM ({_GAUSSIAN}) on BT.601 limited-range luma of 8-bit RGB, "
                 "not rounded.",
                 used_by="SwinIR, BasicSR and CCLGAN",
@@ -75,6 +78,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="rgb",
+                label="RGB",
                 description="PSNR (peak 255, squared error averaged over the channels) and SSIM (11x11 Gaussian "
                 "window, sigma 1.5, population covariance, data range 255, border excluded, averaged over the "
                 "channels) on 8-bit RGB.",
@@ -83,6 +87,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="y-matlab",
+                label="Y, MATLAB",
                 description="PSNR (peak 255) on BT.601 limited-range luma of 8-bit RGB, not rounded; SSIM on the same, "
                 f"shrunk first {_SHRINKING}, then {_GAUSSIAN}.",
                 used_by="statistic.m and ssim.m of PReNet, RCDNet and DerainCycleGAN",
@@ -92,6 +97,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="y-mprnet",
+                label="Y, MPRNet",
                 description=f"PSNR (peak 255) and SSIM ({_GAUSSIAN}) on BT.601 limited-range luma rounded to 8 bits, "
                 "as MATLAB's rgb2ycbcr of an 8-bit image.",
                 used_by="evaluate_PSNR_SSIM.m of MPRNet, Restormer and DRSformer",
@@ -100,6 +106,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="raincityscapes",
+                label="RainCityscapes",
                 description="Images of another size brought to 2048x1024 (bicubic, as MATLAB's imresize); PSNR (peak "
                 "255, squared error averaged over the channels) on 8-bit RGB; SSIM on R, G and B side by side, "
                 f"shrunk first {_SHRINKING}, here 4, then {_GAUSSIAN}, windows over the seams included.",
@@ -110,6 +117,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="spa",
+                label="SPA",
                 description="PSNR (peak 1, squared error averaged over the channels) and SSIM (7x7 uniform window, "
                 "sample covariance, border excluded, averaged over the channels, data range 2, which makes it read "
                 "high) on RGB in [0, 1].",

@@ -14,7 +14,7 @@ import numpy as np
 from util.errors import UserError
 from util.files import cannot_write
 from util.images import safe_child
-from util.pages.manifest import Column, Metric, ResultManifest, Row
+from util.pages.manifest import Column, MetricColumn, ResultManifest, Row
 from util.pages.previews import relative_address
 from util.pages.runs import Run
 from util.pages.summary import counted_rows
@@ -109,17 +109,17 @@ def _column(runs: Sequence[Run], label: str) -> Column | None:
     return next((column for run in runs for column in run.manifest.columns if column.label == label), None)
 
 
-def _common_metrics(runs: Sequence[Run]) -> tuple[Metric, ...]:
+def _common_metrics(runs: Sequence[Run]) -> tuple[MetricColumn, ...]:
     """All metrics of the runs, each once.
 
     Raises:
         UserError: two runs measured one by different protocols.
     """
-    found: dict[str, tuple[Run, Metric]] = {}
+    found: dict[str, tuple[Run, MetricColumn]] = {}
     for run in runs:
         for metric in run.manifest.metrics:
             first, same = found.setdefault(metric.key, (run, metric))
-            if metric != same:
+            if metric.protocol != same.protocol:
                 raise UserError(
                     f"{metric.heading} of {run.name} and {same.heading} of {first.name} follow different protocols "
                     f"('{metric.protocol}' and '{same.protocol}'); run test.py again with one --protocol, or use "

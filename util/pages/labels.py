@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+INPUT, OUTPUT, TARGET = "real_A", "fake_B", "real_B"
+"""What a test shows: the labels of its input, its output and the ground truth."""
+
 LABEL_WORDS: Mapping[str, str] = MappingProxyType(
     {
         "real_A": "rainy input",

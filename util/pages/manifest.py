@@ -12,6 +12,8 @@ from typing import Any
 
 from util.errors import UserError
 from util.files import write_text_atomically
+from util.metrics.metric import Metric
+from util.metrics.protocols import Protocol
 
 VERSION = 2
 READABLE_VERSIONS = (1, VERSION)
@@ -31,8 +33,8 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """How a metric is named and written: ``key`` in the rows, ``heading`` for people, ``unit``, decimal ``digits``.
+class MetricColumn:
+    """How a metric's numbers are shown: ``key`` in the rows, ``heading`` for people, ``unit``, decimal ``digits``.
 
     ``protocol`` says in words how it was computed; a number without it means little.
     """
@@ -43,6 +45,14 @@ class Metric:
     unit: str = ""
     higher_is_better: bool = True
     digits: int = 2
+
+    @classmethod
+    def of(cls, metric: Metric, protocol: Protocol) -> MetricColumn:
+        """How ``metric`` is shown where it was measured under ``protocol``."""
+        description = metric.description(protocol)
+        return cls(
+            metric.key, metric.heading(protocol), description, metric.unit, metric.higher_is_better, metric.digits
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ class ResultManifest:
     rows: tuple[Row, ...]
     subtitle: str = ""
     notes: tuple[str, ...] = ()
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[MetricColumn, ...] = ()
     before: str = "real_A"
     after: str = "fake_B"
     target: str = "real_B"
@@ -154,7 +164,7 @@ def _from_json(data: Mapping[str, Any]) -> ResultManifest:
         subtitle=data["subtitle"],
         notes=tuple(data["notes"]),
         columns=tuple(Column(**column) for column in data["columns"]),
-        metrics=tuple(Metric(**metric) for metric in data["metrics"]),
+        metrics=tuple(MetricColumn(**metric) for metric in data["metrics"]),
         rows=tuple(_row(row, before, after) for row in data["rows"]),
         before=before,
         after=after,

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dominate import tags
 
-from util.pages.manifest import Column, Metric, ResultManifest, Row
+from util import tables
+from util.pages.manifest import Column, MetricColumn, ResultManifest, Row
+from util.tables import MeanStd
 
 MINUS = "\N{MINUS SIGN}"
-
-
-@dataclass(frozen=True)
-class Mean:
-    """The mean of one metric over ``count`` images of one column, and its sample standard deviation.
-
-    ``spread`` is None for a single image and where a value is infinite.
-    """
-
-    value: float
-    spread: float | None
-    count: int
 
 
 def format_number(value: float, digits: int, *, signed: bool = False) -> str:
@@ -45,14 +33,10 @@ def counted_rows(manifest: ResultManifest) -> tuple[Row, ...]:
     return tuple(row for row in manifest.rows if row.scores and not row.excluded)
 
 
-def mean_over(rows: Sequence[Row], label: str, key: str) -> Mean | None:
-    """The mean of a column's metric over the rows that have it; None if none has."""
-    values = [row.scores[label][key] for row in rows if key in row.scores.get(label, {})]
-    if not values:
-        return None
-    finite = all(map(math.isfinite, values))
-    spread = statistics.stdev(values) if len(values) > 1 and finite else None
-    return Mean(statistics.fmean(values), spread, len(values))
+def _values(rows: Sequence[Row], column: Column | str, metric: MetricColumn) -> list[float]:
+    """What a column has for a metric, in the rows that have it."""
+    label = column if isinstance(column, str) else column.label
+    return [row.scores[label][metric.key] for row in rows if metric.key in row.scores.get(label, {})]
 
 
 def summary_section(manifest: ResultManifest) -> tags.html_tag:
@@ -84,7 +68,7 @@ def _caption(manifest: ResultManifest, count: int) -> str:
     return f"{caption}; {left_out} marked left out" if left_out else caption
 
 
-def _metric_head(metric: Metric, note: int) -> tags.html_tag:
+def _metric_head(metric: MetricColumn, note: int) -> tags.html_tag:
     arrow = "↑" if metric.higher_is_better else "↓"
     better = "higher is better" if metric.higher_is_better else "lower is better"
     unit: list[Any] = [" ", tags.span(metric.unit, cls="unit")] if metric.unit else []
@@ -92,35 +76,36 @@ def _metric_head(metric: Metric, note: int) -> tags.html_tag:
     return tags.th(*parts, tags.sup(str(note), title=metric.protocol), scope="col")
 
 
-def _cell(manifest: ResultManifest, rows: Sequence[Row], column: Column, metric: Metric) -> tags.html_tag:
-    mean = mean_over(rows, column.label, metric.key)
-    if mean is None:
+def _cell(manifest: ResultManifest, rows: Sequence[Row], column: Column, metric: MetricColumn) -> tags.html_tag:
+    values = _values(rows, column, metric)
+    if not values:
         return tags.td("–")
     output = column.label != manifest.before
-    best = output and _is_best(manifest, rows, metric, mean.value)
+    spread = MeanStd.of(values)
+    best = output and _is_best(manifest, rows, metric, spread.mean)
     number = (tags.strong if output else tags.span)(
-        format_number(mean.value, metric.digits), cls="value best" if best else "value"
+        format_number(spread.mean, metric.digits), cls="value best" if best else "value"
     )
     cell = tags.td(number)
-    if mean.spread is not None:
-        cell.add(" ", tags.span(f"± {format_number(mean.spread, metric.digits)}", cls="spread"))
-    before = mean_over(rows, manifest.before, metric.key)
-    if output and before is not None and before.count == mean.count:
-        cell.add(" ", change_chip(metric, mean.value - before.value))
-    if mean.count < len(rows):
-        cell.add(" ", tags.span(f"{mean.count} images", cls="badge", title="Not every image has this number"))
+    if spread.std is not None:
+        cell.add(" ", tags.span(f"± {format_number(spread.std, metric.digits)}", cls="spread"))
+    before = _values(rows, manifest.before, metric)
+    if output and len(before) == len(values):
+        cell.add(" ", change_chip(metric, spread.mean - MeanStd.of(before).mean))
+    if len(values) < len(rows):
+        cell.add(" ", tags.span(f"{len(values)} images", cls="badge", title="Not every image has this number"))
     return cell
 
 
-def _is_best(manifest: ResultManifest, rows: Sequence[Row], metric: Metric, value: float) -> bool:
+def _is_best(manifest: ResultManifest, rows: Sequence[Row], metric: MetricColumn, value: float) -> bool:
     """Whether no other output column has a better mean; there must be another one."""
-    labels = [column.label for column in scored_columns(manifest) if column.label != manifest.before]
-    means = [mean.value for label in labels if (mean := mean_over(rows, label, metric.key)) is not None]
+    outputs = [column for column in scored_columns(manifest) if column.label != manifest.before]
+    means = [MeanStd.of(values).mean for column in outputs if (values := _values(rows, column, metric))]
     return len(means) > 1 and value == (max if metric.higher_is_better else min)(means)
 
 
-def change_chip(metric: Metric, change: float) -> tags.html_tag:
-    """A difference to the input, coloured by whether it is for the better."""
+def change_chip(metric: MetricColumn, change: float) -> tags.html_tag:
+    """A difference to the input, colored by whether it is for the better."""
     if math.isnan(change):
         return tags.span("–", cls="change same", title="both infinite")
     text = format_number(change, metric.digits, signed=True)
@@ -130,18 +115,26 @@ def change_chip(metric: Metric, change: float) -> tags.html_tag:
     return tags.span(text, cls=f"change {verdict}", title=f"{verdict} than before")
 
 
-def means_as_text(manifest: ResultManifest) -> str:
-    """The table of means for consoles, with the protocols below it; several lines."""
-    rows, columns = counted_rows(manifest), scored_columns(manifest)
-    width = max(len(column.heading) for column in columns) + 2
-    heads = [f"{metric.heading} {metric.unit}".strip() for metric in manifest.metrics]
-    lines = [" " * width + "  ".join(heads)]
-    for column in columns:
-        means = [mean_over(rows, column.label, metric.key) for metric in manifest.metrics]
-        cells = (
-            ("-" if mean is None else f"{mean.value:.{metric.digits}f}").rjust(len(head))
-            for mean, metric, head in zip(means, manifest.metrics, heads, strict=True)
-        )
-        lines.append(f"{column.heading:<{width}}" + "  ".join(cells))
+def means_table(manifest: ResultManifest) -> tables.Table:
+    """The means as a table for consoles, with the protocols in its caption."""
+    rows = counted_rows(manifest)
     count = f"Mean over {len(rows)} {'image' if len(rows) == 1 else 'images'}."
-    return "\n".join([*lines, "", count, *dict.fromkeys(metric.protocol for metric in manifest.metrics)])
+    return tables.Table(
+        title=manifest.title,
+        caption=" ".join([count, *dict.fromkeys(metric.protocol for metric in manifest.metrics)]),
+        columns=tuple(
+            tables.Column(metric.key, f"{metric.heading} {metric.unit}".strip(), metric.digits)
+            for metric in manifest.metrics
+        ),
+        rows=tuple(
+            tables.Row(
+                column.heading,
+                {
+                    metric.key: MeanStd(MeanStd.of(values).mean)
+                    for metric in manifest.metrics
+                    if (values := _values(rows, column, metric))
+                },
+            )
+            for column in scored_columns(manifest)
+        ),
+    )

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from util.pages.training_manifest import MetricLine
+from util.metrics.metric import shown_metrics
+from util.metrics.protocols import PROTOCOLS
 
 DATA_NAME = "data.js"
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
@@ -37,16 +38,26 @@ def render_training_data(
     losses: Curves,
     metrics: Curves,
     moments: Iterable[str],
-    lines: Mapping[str, MetricLine],
+    protocol: str,
     words: Mapping[str, str],
 ) -> str:
     """Return the script.
 
     ``status`` is data for the page's head (see :class:`util.trackers.page.WebPage`), ``moments`` what
-    :meth:`util.pages.training_manifest.Moment.to_json` returned, oldest first; ``lines`` says how
-    metrics are written, ``words`` are headings of the labels.
+    :meth:`util.pages.training_manifest.Moment.to_json` returned, oldest first; ``protocol`` is that of
+    the metrics, ``words`` are headings of the labels.
     """
-    about = {name: _about(lines.get(name, MetricLine(name))) for name in metrics.values}
+    shown = shown_metrics(PROTOCOLS[protocol], metrics.values)
+    about = {
+        metric.key: {
+            "heading": metric.heading(PROTOCOLS[protocol]),
+            "unit": metric.unit,
+            "higher": metric.higher_is_better,
+            "digits": metric.digits,
+        }
+        for metric in shown
+    }
+    metrics = Curves(metrics.positions, {metric.key: metrics.values[metric.key] for metric in shown})
     parts = {
         "status": json.dumps(status),
         "losses": _curves(losses),
@@ -57,15 +68,6 @@ def render_training_data(
     }
     body = ",\n".join(f'"{name}": {text}' for name, text in parts.items())
     return f"trainingData({{\n{body}\n}});\n"
-
-
-def _about(metric: MetricLine) -> dict[str, Any]:
-    return {
-        "heading": metric.heading,
-        "unit": metric.unit,
-        "higher": metric.higher_is_better,
-        "digits": metric.digits,
-    }
 
 
 def _curves(curves: Curves) -> str:

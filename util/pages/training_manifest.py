@@ -11,33 +11,6 @@ from util.files import write_text_atomically
 from util.pages.manifest import MANIFEST_NAME, is_inside
 
 VERSION = 1
-SHORT_PROTOCOLS = ("y", "rgb")  # named as the colours they stand for
-
-
-@dataclass(frozen=True)
-class MetricLine:
-    """How a validation metric is named and written: ``heading`` for people, ``unit``, decimal ``digits``."""
-
-    heading: str
-    unit: str = ""
-    higher_is_better: bool = True
-    digits: int = 2
-
-    @property
-    def words(self) -> str:
-        """Heading and unit."""
-        return f"{self.heading}, {self.unit}" if self.unit else self.heading
-
-
-def metric_lines(protocol: str) -> dict[str, MetricLine]:
-    """Every metric of a validation under this protocol (``"y"``), by its key."""
-    label = protocol.upper() if protocol in SHORT_PROTOCOLS else protocol
-    return {
-        "psnr": MetricLine(f"PSNR ({label})", "dB"),
-        "ssim": MetricLine(f"SSIM ({label})", digits=4),
-        "psnr_rgb": MetricLine("PSNR (RGB)", "dB"),
-        "ciede2000": MetricLine("Colour difference ΔE", higher_is_better=False),
-    }
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from util.images import save_png
 from util.pages.labels import LABEL_WORDS
 from util.pages.run_facts import RunFacts
 from util.pages.training_data import DATA_NAME, FINISHED, RUNNING, STOPPED, render_training_data
-from util.pages.training_manifest import Moment, Picture, load_moments, metric_lines, save_moments
+from util.pages.training_manifest import Moment, Picture, load_moments, save_moments
 from util.pages.training_page import PAGE_NAME, render_training_page
 from util.trackers.history import RunHistory
 from util.trackers.tracker import Progress, put_aside
@@ -112,7 +112,7 @@ class WebPage:
             self._history.losses(),
             self._history.metrics(),
             self._in_order(),
-            metric_lines(self._facts.protocol),
+            self._facts.protocol,
             {label: self._words[label] for label in sorted(self._labels) if label in self._words},
         )
         write_text_atomically(self._web / DATA_NAME, data)

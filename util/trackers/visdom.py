@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from util.metrics.metric import DEFAULT_METRICS, shown_metrics
+from util.metrics.protocols import PROTOCOLS
 from util.pages.labels import LABEL_WORDS
 from util.pages.run_facts import DEFAULT_PROTOCOL
 from util.pages.training_data import Curves
-from util.pages.training_manifest import MetricLine, metric_lines
 from util.trackers.history import LEARNING_RATE, RunHistory
 from util.trackers.tracker import Progress
 
@@ -37,7 +38,7 @@ RETRY_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 PADDING = 4
 WHITE = 255
-LOSSES, METRICS, IMAGES = "losses", "metrics", "images"
+LOSSES, VALIDATIONS, IMAGES = "losses", "metrics", "images"
 RATE_WINDOW = "learning rate"
 RATE_HEADROOM = 1.1
 
@@ -146,7 +147,7 @@ class VisdomTracker:
     ) -> None:
         self._server, self._words, self._connect = server, words, connect
         self._retry_seconds, self._pause = retry_seconds, seconds_between_sendings
-        self._lines = metric_lines(protocol)
+        self._protocol = PROTOCOLS[protocol]
         self._client: Any = None
         self._outage = False
         self._is_new = past is None
@@ -170,7 +171,7 @@ class VisdomTracker:
         """Plot all validations so far over epochs, each metric in a window of its own."""
         with self._changed:
             self._history.add_metrics(progress, values)
-            self._note(METRICS)
+            self._note(VALIDATIONS)
 
     def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
         """Show pictures (uint8 [H, W, C]) in one grid, or in a window each if ``ncols`` is 0."""
@@ -239,7 +240,7 @@ class VisdomTracker:
             losses, metrics, pictures = self._history.losses(), self._history.metrics(), self._pictures
         if LOSSES in kinds:
             self._send_losses(losses)
-        if METRICS in kinds:
+        if VALIDATIONS in kinds:
             self._send_metrics(metrics)
         if IMAGES in kinds:
             self._send_images(*pictures)
@@ -248,7 +249,7 @@ class VisdomTracker:
     def _clear(self) -> None:
         """A new run does not show what an earlier one of its name left on the server."""
         if self._is_new:
-            for window in (LOSSES, RATE_WINDOW, IMAGES, *map(metric_window, self._lines)):
+            for window in (LOSSES, RATE_WINDOW, IMAGES, *(metric_window(metric.key) for metric in DEFAULT_METRICS)):
                 self._client.close(window)
             self._is_new = False
 
@@ -279,10 +280,10 @@ class VisdomTracker:
         self._plot(RATE_WINDOW, curves.positions, {LEARNING_RATE: rate}, opts)
 
     def _send_metrics(self, curves: Curves) -> None:
-        for name, line in curves.values.items():
-            heading = self._lines.get(name, MetricLine(name)).words
+        for metric in shown_metrics(self._protocol, curves.values):
+            heading = metric.heading(self._protocol) + (f", {metric.unit}" if metric.unit else "")
             opts = {"title": f"validation: {heading}", "ylabel": heading, "markers": True, "markersize": 6}
-            self._plot(metric_window(name), curves.positions, {name: line}, opts)
+            self._plot(metric_window(metric.key), curves.positions, {metric.key: curves.values[metric.key]}, opts)
 
     def _plot(self, window: str, positions: np.ndarray, lines: Mapping[str, np.ndarray], opts: dict[str, Any]) -> None:
         if not lines:

@@ -1,34 +1,35 @@
-"""The CIEDE2000 colour difference, which sees the wrong colours that a PSNR on luma hides."""
+"""The CIEDE2000 color difference, which sees the wrong colors that a PSNR on luma hides."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from skimage.color import rgb2lab
 
-from util.metrics.planes import COLOUR_CHANNELS, check_pair
+from util.metrics.planes import CHANNELS, check_pair
 
-COLOUR_BLOCK = 16384  # pixels whose colours are compared at once: the many temporaries then stay in the cache
+COLOR_BLOCK = 16384  # pixels whose colors are compared at once: the many temporaries then stay in the cache
 SATURATION_CHROMA = 25.0**7
 TINY = 1e-300  # keeps a chroma of zero from being divided by
 
 
-def colour_difference(output: np.ndarray, target: np.ndarray) -> float:
+def color_difference(output: np.ndarray, target: np.ndarray) -> float:
     """Mean CIEDE2000 difference (sRGB, D65) over all pixels, lower is better; about 1 is just noticeable.
 
     Raises:
         ValueError: not 8-bit RGB, or different sizes.
     """
+    from skimage.color import rgb2lab  # takes a second to import
+
     check_pair(output, target)
-    outputs, targets = output.reshape(-1, COLOUR_CHANNELS), target.reshape(-1, COLOUR_CHANNELS)
-    blocks = [slice(start, start + COLOUR_BLOCK) for start in range(0, len(targets), COLOUR_BLOCK)]
+    outputs, targets = output.reshape(-1, CHANNELS), target.reshape(-1, CHANNELS)
+    blocks = [slice(start, start + COLOR_BLOCK) for start in range(0, len(targets), COLOR_BLOCK)]
     total = sum(float(ciede2000(rgb2lab(targets[block]), rgb2lab(outputs[block])).sum()) for block in blocks)
     return total / len(targets)
 
 
 def ciede2000(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """CIEDE2000 (Sharma, Wu, Dalal 2005, eq. 2-22; kL = kC = kH = 1) of CIELAB colours [N, 3], float64 [N].
+    """CIEDE2000 (Sharma, Wu, Dalal 2005, eq. 2-22; kL = kC = kH = 1) of CIELAB colors [N, 3], float64 [N].
 
     The values of scikit-image's ``deltaE_ciede2000`` in a quarter of its time: hues are vectors here, so that the
     mean hue is the direction of their sum, and sines and cosines of its multiples follow from one pair.
@@ -42,10 +43,10 @@ def ciede2000(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     )
     chroma, square = (c1 + c2) / 2, ((l1 + l2) / 2 - 50) ** 2
     light = (l2 - l1) / (1 + 0.015 * square / np.sqrt(20 + square))
-    colour = (c2 - c1) / (1 + 0.045 * chroma)
+    color = (c2 - c1) / (1 + 0.045 * chroma)
     tone = _hue_difference(a1, b1, a2, b2, c1 * c2) / (1 + 0.015 * chroma * weight)
-    turned = -2 * _saturation(chroma) * rotation * colour * tone
-    return np.sqrt(np.maximum(light * light + colour * colour + tone * tone + turned, 0))
+    turned = -2 * _saturation(chroma) * rotation * color * tone
+    return np.sqrt(np.maximum(light * light + color * color + tone * tone + turned, 0))
 
 
 def _saturation(chroma: np.ndarray) -> np.ndarray:

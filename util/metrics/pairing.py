@@ -2,20 +2,151 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from util.errors import UserError
-from util.evaluation.folders import Folder, listed
-from util.evaluation.measuring import Item
-from util.evaluation.names import RAINCITYSCAPES_SUFFIXES, NameRule, same_names, without_suffixes
+from util.files import real_path
+from util.finding import find_files, same_name
+from util.metrics.evaluate import Item
+from util.pages.labels import INPUT, OUTPUT, TARGET
+from util.text import first_names
 
-GROUND_TRUTH, RESULTS = "ground truth", "all results"
+IMAGES = "images"
+"""Where ``test.py`` puts its pictures: ``<results>/images/fake_B/…``."""
+
+INPUT_LABEL, GROUND_TRUTH, RESULTS = "rainy input", "ground truth", "all results"
+RAINCITYSCAPES_SUFFIXES = ("_rain_alpha_*", "_leftImg8bit")
+"""``<scene>_rain_alpha_…_pattern_<n>`` and ``<scene>_leftImg8bit``: 36 rainy versions of each clean scene."""
+
 WAY_OUT = "complete the folders, or pass --allow_missing to leave such images out, which the files will say"
 
 Images = Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Images by their path below ``path`` without extension, with forward slashes; ``flag`` gave the folder."""
+
+    flag: str
+    label: str
+    path: Path
+    images: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one ``--results`` holds: outputs, and of our own tests the inputs and the ground truth they had."""
+
+    output: Folder
+    input: Path | None = None
+    target: Path | None = None
+
+
+def read_folder(path: Path, *, flag: str, label: str = "") -> Folder:
+    """Find the images below ``path``.
+
+    Raises:
+        UserError: no folder, no images, or two images that differ in the extension only.
+    """
+    if not path.is_dir():
+        raise UserError(f"{flag} {path}: is no folder; give the folder that holds the images.")
+    images: dict[str, Path] = {}
+    for relative, file in find_files(path).items():
+        name = same_name(PurePosixPath(relative).with_suffix("").as_posix())
+        if name in images:
+            raise UserError(
+                f"{flag} {path}: '{images[name].name}' and '{file.name}' differ in the extension only (or in the "
+                f"Unicode form), so which one is '{name}' is open; remove one."
+            )
+        images[name] = file
+    if not images:
+        raise UserError(f"{flag} {path}: holds no images; give the folder that holds them.")
+    return Folder(flag, label or path.name, path, images)
+
+
+def find_results(path: Path, *, label: str) -> Results:
+    """Take ``path`` as a results folder of ``test.py`` if it has that layout, else as a folder of outputs.
+
+    Raises:
+        UserError: as :func:`read_folder`.
+    """
+    images = path / IMAGES
+    if not (images / OUTPUT).is_dir():
+        return Results(read_folder(path, flag="--results", label=label))
+    output = read_folder(images / OUTPUT, flag="--results", label=label)
+    inputs, targets = (images / name if (images / name).is_dir() else None for name in (INPUT, TARGET))
+    return Results(output, inputs, targets)
+
+
+def labels_for(paths: Sequence[Path]) -> list[str]:
+    """A short label for each folder: its name, of our results the run's; longer ones where those coincide."""
+    parts = [real_path(path).parts for path in paths]
+    own = [(path / IMAGES / OUTPUT).is_dir() for path in paths]
+    labels = [part[-2] if is_own and len(part) > 1 else part[-1] for part, is_own in zip(parts, own, strict=True)]
+    depth = 1
+    while len(set(labels)) < len(labels) and depth < max(map(len, parts)):
+        depth += 1
+        labels = ["/".join(part[-depth:]) for part in parts]
+    return labels
+
+
+@dataclass(frozen=True)
+class NameRule:
+    """``key`` maps a relative name without extension to what pairs; ``description`` says how."""
+
+    description: str
+    key: Callable[[str], str]
+
+
+def same_names() -> NameRule:
+    """Equal relative paths without extension."""
+    return NameRule("equal relative paths without extension", lambda name: name)
+
+
+def without_suffixes(suffixes: Sequence[str]) -> NameRule:
+    """Names from whose end one of ``suffixes`` is taken off, where ``*`` stands for anything within the file's name.
+
+    Raises:
+        UserError: an empty suffix, or one that begins with ``*``.
+    """
+    if not all(suffix.strip("*") and not suffix.startswith("*") for suffix in suffixes):
+        raise UserError("--strip_suffix: is empty or begins with *, which leaves nothing; give the end of the names.")
+    endings = [re.compile("[^/]*".join(map(re.escape, suffix.split("*"))) + "$") for suffix in suffixes]
+
+    def key(name: str) -> str:
+        for ending in endings:
+            found = ending.search(name)
+            if found and found.start() > name.rfind("/") + 1:
+                return name[: found.start()]
+        return name
+
+    return NameRule(f"relative paths without extension and without {' or '.join(map(repr, suffixes))} at the end", key)
+
+
+def by_pattern(pattern: str) -> NameRule:
+    """What the first group that takes part in the match of ``pattern`` holds, or the whole match without groups.
+
+    The pattern is searched for in relative names without extension, on all sides; names without a match are errors.
+
+    Raises:
+        UserError: not a regular expression.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"--pattern {pattern}: is no regular expression ({error}); correct it.") from error
+
+    def key(name: str) -> str:
+        found = expression.search(name)
+        if found is None:
+            raise UserError(f"--pattern {pattern}: does not match the name '{name}'; widen it.")
+        return next((group for group in found.groups() if group is not None), found.group())
+
+    return NameRule(f"what the pattern {pattern!r} finds in relative paths without extension", key)
 
 
 @dataclass(frozen=True)
@@ -36,7 +167,7 @@ class Pairing:
     unused_targets: int = 0
 
 
-def usual_rule(protocol: str, results: Sequence[Folder], target: Folder | None) -> NameRule:
+def default_rule(protocol: str, results: Sequence[Folder], target: Folder | None) -> NameRule:
     """Equal names; under RainCityscapes' own protocol its many-to-one names, unless some name is equal as it is."""
     if (
         protocol != "raincityscapes"
@@ -132,14 +263,16 @@ def _renamed(folder: Folder, key: Callable[[str], str]) -> dict[str, Path]:
 
 def _some(items: Sequence[Item], folders: Sequence[Folder]) -> tuple[Item, ...]:
     if not items:
-        raise UserError(f"--allow_missing: no image is in all of {listed([str(folder.path) for folder in folders])}.")
+        raise UserError(
+            f"--allow_missing: no image is in all of {first_names([str(folder.path) for folder in folders])}."
+        )
     return tuple(items)
 
 
 def _unmatched(folders: Sequence[Folder], left_out: Mapping[str, tuple[str, ...]]) -> UserError:
     complaints = [
         f"{folder.flag} {folder.path} lacks {len(left_out[folder.label])} of the others' images "
-        f"({listed(left_out[folder.label])})"
+        f"({first_names(left_out[folder.label])})"
         for folder in folders
         if folder.label in left_out
     ]
@@ -151,9 +284,9 @@ def _without_partner(
 ) -> UserError:
     complaints = []
     if orphans:
-        complaints.append(f"{len(orphans)} in {folder.path} without ground truth ({listed(orphans)})")
+        complaints.append(f"{len(orphans)} in {folder.path} without ground truth ({first_names(orphans)})")
     if unused:
-        complaints.append(f"{len(unused)} in {target.path} without a result ({listed(unused)})")
+        complaints.append(f"{len(unused)} in {target.path} without a result ({first_names(unused)})")
     return UserError(
         f"--gt {target.path}: {matching} images match, {' and '.join(complaints)}; {_advice(orphans, unused)}."
     )

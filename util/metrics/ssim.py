@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 from util.metrics.planes import PEAK
 
@@ -29,6 +28,7 @@ def gaussian_ssim(target: np.ndarray, output: np.ndarray) -> float:
 
     The mean over the planes of the mean over the windows.
     """
+    from skimage.metrics import structural_similarity  # takes a second to import
 
     def of_strip(top: int, bottom: int) -> float:
         return structural_similarity(
@@ -49,6 +49,7 @@ def uniform_ssim_of_signed_range(target: np.ndarray, output: np.ndarray) -> floa
 
     The constants are four times what the range of the planes asks for, so that it reads high.
     """
+    from skimage.metrics import structural_similarity
 
     def of_strip(top: int, bottom: int) -> float:
         return structural_similarity(
