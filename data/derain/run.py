@@ -15,7 +15,7 @@ from data.derain.inputs import Job, find_inputs, give_places, input_name
 from data.derain.network import Network
 from data.derain.page import PICTURES, WHERE_INPUTS_ARE, PicturePage
 from data.derain.pictures import Report, derain_pictures
-from data.derain.video import derain_video, frame_count
+from data.derain.video import derain_video
 from util.engine.translator import is_out_of_memory
 from util.errors import UserError
 
@@ -83,8 +83,13 @@ def _derain_video(job: Job, network: Network, report: Report, page: PicturePage 
         if page is not None:
             report.rows.append(page.frame_row(name, before, after))
 
-    with _progress(frame_count(job.source), "frame") as bar:
-        derain_video(job, network, report, show=show, progress=bar.update)
+    with _progress(None, "frame") as bar:
+
+        def progress(total: int | None, count: int) -> None:
+            bar.total = total
+            bar.update(count)
+
+        derain_video(job, network, report, show=show, progress=progress)
 
 
 def _progress(total: int | None, unit: str) -> Any:
