@@ -24,6 +24,7 @@ from models.losses import IntraCycleContrast
 from models.networks import PatchSampler, sample_locations
 from models.networks.semantic import SemanticEncoder, create_semantic_encoder, image_tower
 from options import Options
+from util.kernels import accelerate
 
 Batch = dict[str, Tensor]
 Cost = tuple[int, int]
@@ -98,6 +99,7 @@ def make_fake(model: CCLGANModel, shape: tuple[int, int, int, int]) -> Batch:
     torch.backends.mha.set_fastpath_enabled(False)  # the counter does not see into the fused attention layer
     for network in (*model.nets.values(), *model.frozen.values()):
         network.to_empty(device="cpu")
+    accelerate(model.nets.values(), torch.device("cpu"))  # counted is what a CPU computes
     return {"A": torch.empty(shape), "B": torch.empty(shape)}
 
 

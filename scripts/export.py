@@ -29,6 +29,7 @@ from util.command_line import CommandLine
 from util.engine.translator import Translator
 from util.errors import UserError, entry_point
 from util.files import cannot_write, real_path
+from util.kernels import restore
 from util.logs import set_up_logging
 from util.suggest import did_you_mean
 
@@ -66,6 +67,7 @@ def export(trained: Trained, path: Path, name: str, precision: str, opset: int |
     translate = Translator(trained.model, device=torch.device("cpu"), precision="fp32")
     batches = list(pictures(opt.input_nc, SIZES[precision]))
     expected = [translate(batch) for batch in batches]  # before fp16 changes the network in place
+    restore([network])  # what is recorded are PyTorch's own operations
     metadata = describe(opt, trained.file, stride=stride, precision=precision)
     module = AnySize(network, stride, half=precision == "fp16").eval()
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from models.networks import layers
 from tests.conftest import at
 from tests.test_engine import BATCH, TwoPhases
 from tests.test_engine_steps import batches, curve, gradients, make_stepper, relative, weights
@@ -17,6 +16,7 @@ from util.engine import compile as compiling
 from util.engine.compile import Compilation, cache_folder, find_obstacle, pays
 from util.engine.step import Stepper, StepSettings
 from util.errors import UserError
+from util.kernels import layers
 
 CPU = torch.device("cpu")
 

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.networks import layers
-from models.networks.blur import BlurDownsample, BlurUpsample
-from models.networks.instance_norm import InstanceNorm2d
-from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d, laid_out
+from models.networks import create_discriminator, create_generator
+from tests.test_engine_steps import make_stepper
+from util.kernels import accelerate, fuse, restore
+from util.kernels.layers import laid_out
+from util.layers import AnyMemoryFormat, BlurDownsample, BlurUpsample
 
 SIZES = [(7, 7), (8, 11), (9, 6), (13, 4)]
 NARROW, WIDE = 3, 5
+CPU = torch.device("cpu")
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float64, last: bool = True) -> Tensor:
@@ -25,17 +27,19 @@ def random(*shape: int, dtype: torch.dtype = torch.float64, last: bool = True) -
     return laid_out(x) if last else x
 
 
-def conv(inputs: int, outputs: int, kernel: int = 7, *, stride: int = 1, padding: int = 0, bias: bool = True) -> Conv2d:
+def conv(
+    inputs: int, outputs: int, kernel: int = 7, *, stride: int = 1, padding: int = 0, bias: bool = True
+) -> nn.Module:
     torch.manual_seed(0)
-    return Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=bias).double()
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=bias).double()
 
 
 def formula_of(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     """What PyTorch's own layer computes, in the usual memory format."""
-    if isinstance(layer, (Conv2d, ConvTranspose2d)):
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
         assert isinstance(layer.padding, tuple)
         stride, padding = layer.stride, layer.padding
-        if isinstance(layer, Conv2d):
+        if isinstance(layer, nn.Conv2d):
             return lambda x: F.conv2d(x.contiguous(), layer.weight, layer.bias, stride, padding)
         extra = layer.output_padding
         return lambda x: F.conv_transpose2d(
@@ -46,9 +50,9 @@ def formula_of(layer: nn.Module) -> Callable[[Tensor], Tensor]:
             padding,
             extra,  # type: ignore[arg-type]
         )
-    if isinstance(layer, InstanceNorm2d):
+    if isinstance(layer, nn.InstanceNorm2d):
         return normalised
-    if isinstance(layer, ReflectionPad2d):
+    if isinstance(layer, nn.ReflectionPad2d):
         return lambda x: reflected(x, *layer.padding)
     if isinstance(layer, BlurDownsample):
         return halved
@@ -95,9 +99,9 @@ def doubled(x: Tensor) -> Tensor:
 
 
 LAYERS = {
-    "instance norm": lambda: (InstanceNorm2d(4), 4),
-    "reflection padding": lambda: (ReflectionPad2d(3), 4),
-    "reflection on three sides": lambda: (ReflectionPad2d((1, 3, 0, 2)), 4),
+    "instance norm": lambda: (nn.InstanceNorm2d(4), 4),
+    "reflection padding": lambda: (nn.ReflectionPad2d(3), 4),
+    "reflection on three sides": lambda: (nn.ReflectionPad2d((1, 3, 0, 2)), 4),
     "blur down": lambda: (BlurDownsample(4).double(), 4),
     "blur up": lambda: (BlurUpsample(4).double(), 4),
     "7×7 from an image": lambda: (conv(NARROW, 33), NARROW),
@@ -107,25 +111,42 @@ LAYERS = {
     "4×4 to one logit, padded": lambda: (conv(33, 1, 4, padding=1), 33),
     "3×3 with stride": lambda: (conv(4, WIDE, 3, stride=2, padding=1), 4),
     "3×3 transposed": lambda: (
-        ConvTranspose2d(4, WIDE, 3, stride=2, padding=1, output_padding=1).double(),
+        nn.ConvTranspose2d(4, WIDE, 3, stride=2, padding=1, output_padding=1).double(),
         4,
     ),
 }
+
+
+class Network(AnyMemoryFormat):
+    """A network of one layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+
+def fast(name: str) -> tuple[nn.Module, int]:
+    """The CPU's form of a layer, and its channels."""
+    layer, channels = LAYERS[name]()
+    plain = type(layer)
+    accelerate([Network(layer)], CPU)
+    assert type(layer) is not plain and isinstance(layer, plain)
+    return layer, channels
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", LAYERS)
 def test_values_and_gradients_are_those_of_the_formula(name: str, batch: int, size: tuple[int, int]) -> None:
-    layer, channels = LAYERS[name]()
+    layer, channels = fast(name)
     height, width = (max(side, 7) if "7×7" in name else side for side in size)
     x = random(batch, channels, height, width).requires_grad_()
     parameters = list(layer.parameters())
-    fast, slow = layer(x), formula_of(layer)(x)
-    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    found, slow = layer(x), formula_of(layer)(x)
+    torch.testing.assert_close(found, slow, rtol=1e-12, atol=1e-12)
     direction = random(*slow.shape)
     for ours, theirs in zip(
-        torch.autograd.grad((fast * direction).sum(), [x, *parameters]),
+        torch.autograd.grad((found * direction).sum(), [x, *parameters]),
         torch.autograd.grad((slow * direction).sum(), [x, *parameters]),
         strict=True,
     ):
@@ -135,7 +156,7 @@ def test_values_and_gradients_are_those_of_the_formula(name: str, batch: int, si
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_and_their_gradients_are_those_of_differences(name: str) -> None:
     """WGAN-GP's penalty needs the second ones."""
-    layer, channels = LAYERS[name]()
+    layer, channels = fast(name)
     layer.requires_grad_(True)
     x = random(1, channels, 8, 7).requires_grad_()
     if channels > NARROW:  # one direction is enough of a layer with many channels
@@ -149,7 +170,7 @@ def test_gradients_and_their_gradients_are_those_of_differences(name: str) -> No
 @pytest.mark.parametrize("name", ["3×3 with stride", "3×3 transposed"])
 def test_strided_convolutions_in_float32(name: str) -> None:
     """The weights' gradient goes another way in this precision."""
-    layer, channels = LAYERS[name]()
+    layer, channels = fast(name)
     layer = layer.float()
     x = random(2, channels, 9, 8, dtype=torch.float32).requires_grad_()
     output, expected = layer(x), formula_of(layer)(x)
@@ -168,7 +189,7 @@ def test_strided_convolutions_in_float32(name: str) -> None:
 
 
 def test_a_transposed_convolution_under_autocast_has_the_gradients_of_pytorch() -> None:
-    layer, channels = LAYERS["3×3 transposed"]()
+    layer, channels = fast("3×3 transposed")
     layer = layer.float()
     x = random(2, channels, 9, 8, dtype=torch.float32).requires_grad_()
     found = []
@@ -185,7 +206,7 @@ def test_a_transposed_convolution_under_autocast_has_the_gradients_of_pytorch() 
 @pytest.mark.parametrize("name", ["instance norm", "reflection padding", "blur down", "blur up"])
 def test_layers_without_weights_stay_in_bfloat16_under_autocast(name: str) -> None:
     """Taken back to float32, the next convolution would round them again."""
-    layer, channels = LAYERS[name]()
+    layer, channels = fast(name)
     x = random(2, channels, 8, 8, dtype=torch.bfloat16).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         output = layer.to(torch.float32)(x)
@@ -196,7 +217,7 @@ def test_layers_without_weights_stay_in_bfloat16_under_autocast(name: str) -> No
 
 @pytest.mark.parametrize("name", ["blur down", "blur up", "7×7 to an image", "7×7 from an image"])
 def test_gradients_in_bfloat16_are_rounded_like_any(name: str) -> None:
-    layer, channels = LAYERS[name]()
+    layer, channels = fast(name)
     exact = random(2, channels, 12, 12, dtype=torch.bfloat16)
     x, reference = exact.clone().requires_grad_(), exact.double().requires_grad_()
     formula_of(layer)(reference).square().sum().backward()
@@ -209,7 +230,7 @@ def test_gradients_in_bfloat16_are_rounded_like_any(name: str) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_comes_out_has_channels_last_again(name: str) -> None:
     """A layer that fell back to the other format would slow down everything behind it."""
-    layer, channels = LAYERS[name]()
+    layer, channels = fast(name)
     output = layer.float()(random(2, channels, 12, 12, dtype=torch.float32))
     assert output.is_contiguous(memory_format=torch.channels_last)
 
@@ -217,25 +238,54 @@ def test_what_comes_out_has_channels_last_again(name: str) -> None:
 def test_a_wide_kernel_to_an_image_costs_as_many_operations() -> None:
     """Only the places at the edge that the next row does not need are more."""
     layer, x = conv(8, 3), random(1, 8, 70, 70)
+    accelerate([Network(layer)], CPU)
     with FlopCounterMode(display=False) as ours:
         layer(x)
     assert ours.get_total_flops() == 2 * 64 * 70 * 49 * 8 * 3
 
 
-@pytest.mark.parametrize("taken", ["is_compiling", "is_tracing"])
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_graph_is_taken_of_the_plain_formula(name: str, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compilers fuse it themselves, and export formats have no functions of our own."""
-    layer, channels = LAYERS[name]()
-    x = random(2, channels, 9, 8).requires_grad_()
-    fast = layer(x)
-    owner = torch.compiler if taken == "is_compiling" else torch.jit
-    monkeypatch.setattr(owner, taken, lambda: True)
-    assert layers.plain(x)
-    slow = layer(x)
-    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
-    own = ("_Collect", "_Spread", "_Halving", "_Strided", "CatBackward")
-    assert not any(type(slow.grad_fn).__name__.startswith(word) for word in own)
+NETWORKS = {
+    "resnet": lambda: create_generator("resnet_6blocks", 3, 3, 4),
+    "plain resnet": lambda: create_generator("resnet_6blocks", 3, 3, 4, antialias_down=False, antialias_up=False),
+    "unet": lambda: create_generator("unet_128", 3, 3, 4),
+    "resunet": lambda: create_generator("resunet_histogram", 3, 3, 8, norm="none"),
+    "patchgan": lambda: create_discriminator("basic", 3, 4),
+    "pixel": lambda: create_discriminator("pixel", 3, 4),
+}
+
+
+def forms(network: nn.Module) -> list[type[nn.Module]]:
+    return [type(module) for module in network.modules()]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_accelerated_and_restored_without_touching_their_state(name: str) -> None:
+    network = NETWORKS[name]()
+    plain, state, x = forms(network), network.state_dict(keep_vars=True), random(2, 3, 40, 36, dtype=torch.float32)
+    expected = network(x)
+    for _ in range(2):
+        accelerate([network], CPU)
+    found = network(x)
+    assert forms(network) != plain
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    after = network.state_dict(keep_vars=True)
+    assert after.keys() == state.keys() and all(after[key] is state[key] for key in state)
+    fuse([network], lambda function: function)
+    restore([network])
+    assert forms(network) == plain
+    assert torch.equal(network(x), expected)
+
+
+def test_only_networks_that_say_so_are_accelerated_and_only_for_cpus() -> None:
+    others, network = nn.Sequential(nn.Conv2d(3, 3, 3)), NETWORKS["patchgan"]()
+    accelerate([others], CPU)
+    accelerate([network], torch.device("cuda"))
+    assert not any(kind.__module__.startswith("util.kernels") for kind in (*forms(others), *forms(network)))
+
+
+def test_a_training_on_a_cpu_is_accelerated() -> None:
+    nets = make_stepper(model="cut").model.nets
+    assert all(any(kind.__module__.startswith("util.kernels") for kind in forms(nets[name])) for name in "GD")
 
 
 def test_another_blur_filter_cannot_be_loaded() -> None:

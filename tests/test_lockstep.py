@@ -6,41 +6,22 @@ rounding of small ones large. So here both start every step from the same weight
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 
-from models.networks import blur, layers, patchgan, resnet
 from tests.conftest import at
 from tests.test_engine_steps import LEARNING_RATE, batches, gradients, make_stepper, relative
 from util.engine import compile as compiling
 from util.engine.step import Stepper
+from util.kernels import layers, restore
 
 STEPS = 50
 LOSSES, SMALLEST_LOSS = 1e-4, 1e-2  # relative; the rounding of a loss near 0 is that of the terms it is made of
 GRADIENTS, GRADIENTS_AT_KINKS = 1e-4, 2e-2  # relative; a ReLU's input may have either sign at zero
 STEPS_AT_KINKS = 5  # at most
 FLAGS = {"cut": (), "cycle_gan": ("--pool_size", "0"), "cclgan": ("--lambda_intra", "0")}
-
-
-@pytest.fixture
-def plain_layers(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A context in which every layer is PyTorch's own, in PyTorch's memory format."""
-
-    @contextlib.contextmanager
-    def context() -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            for module in (layers, blur):
-                patch.setattr(module, "plain", lambda x: True)
-            for module in (layers, resnet, patchgan):
-                patch.setattr(module, "laid_out", lambda x: x)
-            yield
-
-    return context
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +35,7 @@ def _kernels_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 def steppers(model: str) -> tuple[Stepper, Stepper]:
     """(plain, optimised)."""
     plain, optimised = (make_stepper(*FLAGS[model], model=model, compile=mode) for mode in ("off", "kernels"))
+    restore(plain.model.nets.values())
     for phase in plain.model.phases:
         parameters = [p for name in phase.trains for p in plain.model.nets[name].parameters()]
         adam = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.5, 0.999), foreach=False)
@@ -72,16 +54,13 @@ def put_in_step(follower: Stepper, leader: Stepper) -> None:
 @pytest.mark.parametrize(
     "model", ["cut", *(pytest.param(model, marks=pytest.mark.heavy) for model in ("cycle_gan", "cclgan"))]
 )
-def test_every_step_of_a_trajectory_has_the_losses_and_gradients_of_the_plain_one(
-    model: str, plain_layers: Any
-) -> None:
+def test_every_step_of_a_trajectory_has_the_losses_and_gradients_of_the_plain_one(model: str) -> None:
     plain, optimised = steppers(model)
     differences = []
     for number, batch in enumerate(batches(STEPS)):
         if number:
             put_in_step(optimised, plain)
-        with plain_layers():
-            expected = plain.step(batch, at(number)).losses
+        expected = plain.step(batch, at(number)).losses
         found = optimised.step(batch, at(number)).losses
         for name, loss in expected.items():
             same = pytest.approx(loss.item(), rel=LOSSES, abs=LOSSES * SMALLEST_LOSS)

@@ -23,12 +23,12 @@ from models.networks import (
     sample_locations,
 )
 from models.networks.batching import can_batch, encode_together, forward_together, generate_together
-from models.networks.blur import BlurDownsample, BlurUpsample
 from models.networks.init import INIT_TYPES, initialize
 from models.networks.norm import make_norm, mixes_samples
 from models.networks.patchgan import PatchDiscriminator
 from models.networks.tapped import tap_widths
 from util.errors import UserError
+from util.layers import BlurDownsample, BlurUpsample
 
 RESNETS = ("resnet_9blocks", "resnet_6blocks")
 SIZES = [(1, 1), (3, 9), (17, 23), (33, 64)]

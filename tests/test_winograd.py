@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from models.networks import layers
-from models.networks.layers import Conv2d, laid_out
 from models.networks.resnet import ResidualBlock
-from models.networks.winograd import (
+from tests.conftest import at
+from tests.test_engine_steps import batches, gradients, make_stepper, relative, weights
+from tests.test_kernels import Network
+from util.engine import compile as compiling
+from util.engine.compile import find_obstacle
+from util.engine.step import Stepper
+from util.kernels import accelerate, fuse, layers
+from util.kernels.layers import FastConv2d, laid_out
+from util.kernels.winograd import (
+    Direction,
     KernelPlaces,
     Transforms,
     WinogradConvolution,
     input_image,
     input_lines,
     input_places,
+    turned,
 )
-from tests.conftest import at
-from tests.test_engine_steps import batches, gradients, make_stepper, relative, weights
-from util.engine import compile as compiling
-from util.engine.compile import find_obstacle
-from util.engine.step import Stepper
 
 CPU = torch.device("cpu")
 WIDE = 128
+POINTS = ["0 1", "0 1 -1", "0 1 -1 2", "0 2/3 -2/3 3/2 -3/2", "1/2 5 -3 7 -1/4"]
 
 
 def uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,15 +47,30 @@ def image(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return laid_out(torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).to(dtype)
 
 
-def fused(padding: int, channels: tuple[int, int] = (WIDE, WIDE), **settings: Any) -> Conv2d:
+def fused(padding: int, channels: tuple[int, int] = (WIDE, WIDE), **settings: Any) -> FastConv2d:
     torch.manual_seed(0)
-    layer = Conv2d(*channels, settings.pop("kernel_size", 3), padding=padding, **settings)
+    layer = FastConv2d(*channels, settings.pop("kernel_size", 3), padding=padding, **settings)
     layer.fuse(uncompiled)
     return layer
 
 
 def used(output: Tensor) -> bool:
     return "Winograd" in type(output.grad_fn).__name__
+
+
+@pytest.mark.parametrize("points", POINTS)
+def test_a_line_is_convolved_with_m_plus_two_multiplications(points: str) -> None:
+    direction = Direction.through(*map(Fraction, points.split()))
+    outputs = len(points.split()) - 1
+    rng = np.random.default_rng(1)
+    line, kernel = rng.normal(size=outputs + 2), rng.normal(size=3)
+    products = (np.array(direction.of_kernel) @ kernel) * (np.array(direction.of_input) @ line)
+    assert len(products) == outputs + 2
+    np.testing.assert_allclose(np.array(direction.to_output) @ products, np.correlate(line, kernel), rtol=1e-10)
+
+
+def test_turned_is_the_transpose() -> None:
+    assert np.array_equal(turned(((1, 2, 3), (4, 5, 6))), np.array([[1, 4], [2, 5], [3, 6]]))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -132,7 +153,7 @@ def test_rounding_is_of_the_size_of_pytorchs_own(dtype: torch.dtype, times: floa
     ],
     ids=["narrow", "padding 2", "stride", "groups", "dilation", "5×5", "reflecting"],
 )
-def test_other_convolutions_stay_what_they_are(layer: Callable[[], Conv2d]) -> None:
+def test_other_convolutions_stay_what_they_are(layer: Callable[[], FastConv2d]) -> None:
     convolution = layer()
     assert not used(convolution(image(1, WIDE, 8, 8, dtype=torch.float32)))
 
@@ -146,18 +167,10 @@ def test_a_wide_one_uses_it_for_even_outputs_until_it_is_told_not_to() -> None:
     assert not used(layer(even))
 
 
-@pytest.mark.parametrize("taken", ["is_compiling", "is_tracing"])
-def test_a_graph_is_taken_of_the_plain_formula(taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = fused(1)
-    monkeypatch.setattr(torch.compiler if taken == "is_compiling" else torch.jit, taken, lambda: True)
-    assert not used(layer(image(1, WIDE, 8, 8, dtype=torch.float32)))
-
-
 def test_under_autocast_it_computes_in_bfloat16_and_keeps_channels_last() -> None:
     block = ResidualBlock(WIDE, "instance", dropout=False)
-    for module in block.modules():
-        if isinstance(module, Conv2d):
-            module.fuse(uncompiled)
+    accelerate([Network(block)], CPU)
+    fuse([block], uncompiled)
     x = image(2, WIDE, 8, 8, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         convolved = block.conv_block[1](block.conv_block[0](x))
@@ -221,7 +234,7 @@ def test_testing_and_validation_use_the_layers_as_they_are(narrow_layers_too: li
     stepper = make_stepper(model="cut", compile="kernels")
     stepper.step(batches(1)[0], at(0))
     first = next(m for m in stepper.model.nets["G"].modules() if isinstance(m, ResidualBlock)).conv_block[1]
-    assert isinstance(first, Conv2d)
+    assert isinstance(first, FastConv2d)
     x = image(1, first.in_channels, 8, 8, dtype=torch.float32)
     assert used(first(x))
     with stepper.ema_scope():

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from models.networks.layers import laid_out
 from util.errors import UserError
-from util.padding import pad_to_multiple
+from util.layers import AnyMemoryFormat, PadToStride
 from util.suggest import did_you_mean
 
 State = Mapping[str, Tensor]
 """A state dict."""
 
 
-class Generator(nn.Module, ABC):
+class Generator(AnyMemoryFormat, ABC):
     """Images [N, input_nc, H, W] in [-1, 1] → images [N, output_nc, H, W] of the same size, whatever it is.
 
     A new generator is one file with a subclass and one line in :data:`models.networks.factory.GENERATOR_REGISTRY`. Its
@@ -25,7 +24,7 @@ class Generator(nn.Module, ABC):
     sets ``tap_names`` and implements the abstract methods.
 
     Attributes:
-        stride: tiles of an image start at multiples of it; images are padded to one (:class:`PadToStride`).
+        stride: tiles of an image start at multiples of it; images are padded to one (``self.pad``).
         tap_names: features that a method may ask for by name, in the order in which the network computes them.
         residual: output = input + network(input).
     """
@@ -73,19 +72,6 @@ class Generator(nn.Module, ABC):
                     f"layer '{tap}' does not exist in this {type(self).__name__}{did_you_mean(tap, self.tap_names)}; "
                     f"choose from {', '.join(self.tap_names)}."
                 )
-
-
-class PadToStride(nn.Module):
-    """Images of any size → (padded by reflection to a multiple of ``stride``, function that crops the output)."""
-
-    def __init__(self, stride: int, fewest_pixels: int) -> None:
-        super().__init__()
-        self.stride, self.fewest_pixels = stride, fewest_pixels
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        tiny = min(x.shape[2:]) <= self.stride * (self.fewest_pixels - 1)
-        padded, crop = pad_to_multiple(x, self.stride * (self.fewest_pixels if tiny else 1))
-        return laid_out(padded), crop
 
 
 def zero_(layer: nn.Module) -> None:

@@ -1,10 +1,8 @@
-"""Normalisation layers by name, and what their choice means for convolutions and batching."""
+"""Normalization layers by name, and what their choice means for convolutions and batching."""
 
 from __future__ import annotations
 
 from torch import nn
-
-from models.networks.instance_norm import InstanceNorm2d
 
 NORMS = ("instance", "batch", "none")
 
@@ -16,7 +14,7 @@ def make_norm(kind: str, channels: int) -> nn.Module:
         ValueError: ``kind`` is not one of :data:`NORMS`.
     """
     if kind == "instance":
-        return InstanceNorm2d(channels)
+        return nn.InstanceNorm2d(channels)
     if kind == "batch":
         return nn.BatchNorm2d(channels, affine=True, track_running_stats=True)
     if kind == "none":
@@ -25,7 +23,7 @@ def make_norm(kind: str, channels: int) -> nn.Module:
 
 
 def convolution_has_bias(norm: str) -> bool:
-    """CycleGAN's and CUT's rule, which their checkpoints' keys depend on: a bias beside instance norm only."""
+    """CycleGAN's and CUT's rule, which their checkpoints' keys depend on: a bias with instance norm only."""
     return norm == "instance"
 
 

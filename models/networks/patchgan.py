@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from models.networks.blur import BlurDownsample
 from models.networks.generator import State, width_of
-from models.networks.layers import Conv2d, laid_out
 from models.networks.norm import convolution_has_bias, make_norm
 from models.networks.tapped import TappedSequential
 from util.errors import UserError
+from util.layers import AnyMemoryFormat, BlurDownsample
 
 _WIDEST = 8  # channels grow up to this multiple of ndf
 _SMALLEST_MAP = 3  # what the two last 4×4 convolutions need, each of which takes one pixel off
@@ -39,14 +38,14 @@ class PatchDiscriminator(TappedSequential):
             width = ndf * min(2**number, _WIDEST)
             first, last = number == 0, number == layers
             taps[f"conv{number + 1}"] = len(modules)
-            modules.append(Conv2d(width_in, width, 4, stride=1 if last else stride, padding=1, bias=first or bias))
+            modules.append(nn.Conv2d(width_in, width, 4, stride=1 if last else stride, padding=1, bias=first or bias))
             if not first:
                 modules.append(make_norm(norm, width))
             modules.append(nn.LeakyReLU(0.2, inplace=not first and norm != "none"))
             if antialias and not last:
                 modules.append(BlurDownsample(width))
             width_in = width
-        modules.append(Conv2d(width_in, 1, 4, padding=1))
+        modules.append(nn.Conv2d(width_in, 1, 4, padding=1))
         self.model, self.tap_positions = nn.Sequential(*modules), taps
         self.smallest = _SMALLEST_MAP * 2**layers
 
@@ -61,11 +60,11 @@ class PatchDiscriminator(TappedSequential):
                 f"an image of {x.shape[3]}×{x.shape[2]} pixels is too small for the discriminator, which needs "
                 f"{self.smallest}; use larger images, a smaller --n_layers_D with --netD n_layers, or --netD pixel."
             )
-        return self.run(laid_out(x))[0]
+        return self.run(x)[0]
 
     def encode(self, x: Tensor, taps: Sequence[str]) -> list[Tensor]:
         """Features at ``taps``; nothing behind the deepest of them is computed."""
-        return self.run(laid_out(x), taps, stop=True)[1]
+        return self.run(x, taps, stop=True)[1]
 
     def judge(self, features: Tensor, after: str) -> Tensor:
         """Logits from features already taken at the tap ``after``: the rest of the same pass."""
@@ -84,7 +83,7 @@ class PatchDiscriminator(TappedSequential):
         }
 
 
-class PixelDiscriminator(nn.Module):
+class PixelDiscriminator(AnyMemoryFormat):
     """1×1 convolutions: judges each pixel by its color alone."""
 
     smallest = 2  # instance norm needs more than one pixel
@@ -93,17 +92,17 @@ class PixelDiscriminator(nn.Module):
         super().__init__()
         bias = convolution_has_bias(norm)
         self.net = nn.Sequential(
-            Conv2d(input_nc, ndf, 1),
+            nn.Conv2d(input_nc, ndf, 1),
             nn.LeakyReLU(0.2),
-            Conv2d(ndf, 2 * ndf, 1, bias=bias),
+            nn.Conv2d(ndf, 2 * ndf, 1, bias=bias),
             make_norm(norm, 2 * ndf),
             nn.LeakyReLU(0.2),
-            Conv2d(2 * ndf, 1, 1, bias=bias),
+            nn.Conv2d(2 * ndf, 1, 1, bias=bias),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, input_nc, H, W] in [-1, 1] → logits [N, 1, H, W]."""
-        return self.net(laid_out(x))
+        return self.net(x)
 
     @classmethod
     def recognize(cls, state: State) -> dict[str, str] | None:

@@ -8,11 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.networks.blur import BlurDownsample, BlurUpsample
 from models.networks.generator import Generator, State, width_of, zero_
-from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d
 from models.networks.norm import convolution_has_bias, make_norm
 from models.networks.tapped import TappedSequential
+from util.layers import BlurDownsample, BlurUpsample
 
 
 class ResidualBlock(nn.Module):
@@ -22,16 +21,16 @@ class ResidualBlock(nn.Module):
         super().__init__()
         bias = convolution_has_bias(norm)
         layers: list[nn.Module] = [
-            ReflectionPad2d(1),
-            Conv2d(channels, channels, 3, bias=bias),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
             make_norm(norm, channels),
         ]
         if dropout:
-            layers += [_relu(norm), nn.Dropout(0.5), ReflectionPad2d(1)]
+            layers += [_relu(norm), nn.Dropout(0.5), nn.ReflectionPad2d(1)]
         else:  # padded first, so that ReLU and the convolution need to keep one image for their gradients, not two
-            layers += [ReflectionPad2d(1), nn.ReLU(inplace=True)]
+            layers += [nn.ReflectionPad2d(1), nn.ReLU(inplace=True)]
         layers += [
-            Conv2d(channels, channels, 3, bias=bias),
+            nn.Conv2d(channels, channels, 3, bias=bias),
             make_norm(norm, channels),
         ]
         self.conv_block = nn.Sequential(*layers)
@@ -69,7 +68,7 @@ class ResnetGenerator(TappedSequential, Generator):
         super().__init__(input_nc, output_nc, stride=4, residual=residual, fewest_pixels=2)  # reflection needs two
         bias = convolution_has_bias(norm)
         taps = {"pad": 0, "conv": 1}
-        layers: list[nn.Module] = [ReflectionPad2d(3), Conv2d(input_nc, ngf, 7, bias=bias)]
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, ngf, 7, bias=bias)]
         layers += [make_norm(norm, ngf), _relu(norm)]
         for step in (1, 2):
             taps[f"down{step}"] = len(layers)
@@ -79,7 +78,7 @@ class ResnetGenerator(TappedSequential, Generator):
             layers.append(ResidualBlock(4 * ngf, norm, dropout))
         for width in (4 * ngf, 2 * ngf):
             layers += _up(width, norm, bias, antialias_up)
-        layers += [ReflectionPad2d(3), Conv2d(ngf, output_nc, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
         self.tap_positions, self.tap_names = taps, tuple(taps)
 
@@ -130,7 +129,7 @@ def _down(width: int, norm: str, bias: bool, antialias: bool) -> list[nn.Module]
     """Halve the resolution and double the channels."""
     stride = 1 if antialias else 2
     layers = [
-        Conv2d(width, 2 * width, 3, stride=stride, padding=1, bias=bias),
+        nn.Conv2d(width, 2 * width, 3, stride=stride, padding=1, bias=bias),
         make_norm(norm, 2 * width),
         _relu(norm),
     ]
@@ -141,7 +140,7 @@ def _up(width: int, norm: str, bias: bool, antialias: bool) -> list[nn.Module]:
     """Double the resolution and halve the channels."""
     half = width // 2
     if antialias:
-        resize: list[nn.Module] = [BlurUpsample(width), Conv2d(width, half, 3, padding=1, bias=bias)]
+        resize: list[nn.Module] = [BlurUpsample(width), nn.Conv2d(width, half, 3, padding=1, bias=bias)]
     else:
-        resize = [ConvTranspose2d(width, half, 3, stride=2, padding=1, output_padding=1, bias=bias)]
+        resize = [nn.ConvTranspose2d(width, half, 3, stride=2, padding=1, output_padding=1, bias=bias)]
     return [*resize, make_norm(norm, half), _relu(norm)]

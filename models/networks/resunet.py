@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from models.networks.generator import Generator, State, width_of, zero_
 from models.networks.histogram import Film, Modulation, modulated
-from models.networks.layers import Conv2d
 from models.networks.norm import make_norm
 
 FOLD = 2
@@ -31,10 +30,10 @@ class PlainBlock(nn.Module):
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            Conv2d(channels, channels, 3, padding=1),
+            nn.Conv2d(channels, channels, 3, padding=1),
             make_norm(norm, channels),
             nn.LeakyReLU(_SLOPE),
-            Conv2d(channels, channels, 3, padding=1),
+            nn.Conv2d(channels, channels, 3, padding=1),
             make_norm(norm, channels),
         )
 
@@ -69,17 +68,17 @@ class ResidualUnetGenerator(Generator):
     ) -> None:
         super().__init__(input_nc, output_nc, stride=8, residual=residual, fewest_pixels=2)  # instance norm needs two
         full = max(1, ngf // _FULL_WIDTH)
-        self.stem = Conv2d(input_nc * FOLD**2, ngf, 3, padding=1)
+        self.stem = nn.Conv2d(input_nc * FOLD**2, ngf, 3, padding=1)
         self.encode1, self.encode2 = PlainBlock(ngf, norm), PlainBlock(2 * ngf, norm)
-        self.down1 = Conv2d(ngf, 2 * ngf, FOLD, stride=FOLD)
-        self.down2 = Conv2d(2 * ngf, 4 * ngf, FOLD, stride=FOLD)
+        self.down1 = nn.Conv2d(ngf, 2 * ngf, FOLD, stride=FOLD)
+        self.down2 = nn.Conv2d(2 * ngf, 4 * ngf, FOLD, stride=FOLD)
         self.blocks = nn.ModuleList(PlainBlock(4 * ngf, norm) for _ in range(blocks))
-        self.up2 = Conv2d(4 * ngf, 2 * ngf * FOLD**2, 1)
+        self.up2 = nn.Conv2d(4 * ngf, 2 * ngf * FOLD**2, 1)
         self.decode2 = PlainBlock(2 * ngf, norm)
-        self.up1 = Conv2d(2 * ngf, ngf * FOLD**2, 1)
+        self.up1 = nn.Conv2d(2 * ngf, ngf * FOLD**2, 1)
         self.decode1 = PlainBlock(ngf, norm)
-        self.unfold = Conv2d(ngf, full * FOLD**2, 3, padding=1)
-        self.last = Conv2d(full, output_nc, 3, padding=1)
+        self.unfold = nn.Conv2d(ngf, full * FOLD**2, 3, padding=1)
+        self.last = nn.Conv2d(full, output_nc, 3, padding=1)
         self.tap_names = ("stem", "down1", "down2", *(f"block{number}" for number in range(1, blocks + 1)))
         widths = (ngf, 2 * ngf, *[4 * ngf] * blocks, 2 * ngf, ngf, *([output_nc] if residual else []))
         self.modulation = Modulation(widths) if histogram else None

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from util.errors import UserError
+from util.layers import AnyMemoryFormat
 from util.suggest import did_you_mean
 
 
-class TappedSequential(nn.Module):
+class TappedSequential(AnyMemoryFormat):
     """A network that is one ``nn.Sequential`` called ``model``, with named taps.
 
     A tap is the output of one layer. ``tap_positions`` maps names (``"down1"``, ``"block5"``) to positions

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.generator import Generator, State, width_of, zero_
-from models.networks.layers import Conv2d, ConvTranspose2d
 from models.networks.norm import convolution_has_bias, make_norm
 
 
@@ -20,11 +19,11 @@ class UnetLevel(nn.Module):
     def __init__(self, outer: int, inner: int, deeper: UnetLevel | None, *, norm: str, dropout: bool = False) -> None:
         super().__init__()
         bias = convolution_has_bias(norm)
-        layers: list[nn.Module] = [nn.LeakyReLU(0.2), Conv2d(outer, inner, 4, stride=2, padding=1, bias=bias)]
+        layers: list[nn.Module] = [nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, stride=2, padding=1, bias=bias)]
         if deeper is not None:
             layers += [make_norm(norm, inner), deeper]
         up_width = inner if deeper is None else 2 * inner
-        layers += [nn.ReLU(), ConvTranspose2d(up_width, outer, 4, stride=2, padding=1, bias=bias)]
+        layers += [nn.ReLU(), nn.ConvTranspose2d(up_width, outer, 4, stride=2, padding=1, bias=bias)]
         layers.append(make_norm(norm, outer))
         if dropout:
             layers.append(nn.Dropout(0.5))
@@ -46,10 +45,10 @@ class _OutermostLevel(nn.Module):
     def __init__(self, input_nc: int, output_nc: int, ngf: int, deeper: UnetLevel, *, bias: bool) -> None:
         super().__init__()
         self.model = nn.Sequential(
-            Conv2d(input_nc, ngf, 4, stride=2, padding=1, bias=bias),
+            nn.Conv2d(input_nc, ngf, 4, stride=2, padding=1, bias=bias),
             deeper,
             nn.ReLU(),
-            ConvTranspose2d(2 * ngf, output_nc, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(2 * ngf, output_nc, 4, stride=2, padding=1),
             nn.Tanh(),
         )
 

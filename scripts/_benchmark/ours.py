@@ -32,6 +32,7 @@ from util.engine.distributed import Distributed
 from util.engine.precision import autocast, set_precision
 from util.engine.schedule import Progress
 from util.errors import entry_point
+from util.kernels import accelerate
 
 _CEILING = {"cpu": (2, 64), "cuda": (32, 64)}  # images and side of the convolution that the ceiling is measured with
 _CEILING_CHANNELS = 256
@@ -161,6 +162,7 @@ class Translation:
         self._channels = opt.input_nc
         for network in self._model.nets.values():
             network.to(self._device).eval()
+        accelerate(self._model.nets.values(), self._device)
 
     @torch.inference_mode()
     def translate(self, width: int, height: int, repeat: int = 1) -> float:

@@ -17,65 +17,11 @@ from torch import Tensor, nn
 
 from models.cclgan_model import CCLGANModel
 from models.losses.rain_exchange import add_rain, streaks
-from models.networks.blur import BlurDownsample, BlurUpsample
-from models.networks.instance_norm import InstanceNorm2d
-from models.networks.layers import Conv2d, ConvTranspose2d, ReflectionPad2d
-from models.networks.resnet import ResidualBlock
 from models.networks.tapped import TappedSequential
 from util.errors import UserError
+from util.kernels import restore
 
 Batch = dict[str, Tensor]
-
-
-class _Blur(nn.Module):
-    """A depthwise filter as a convolution behind a padding."""
-
-    filt: Tensor
-
-    def __init__(self, filt: Tensor, *, up: bool) -> None:
-        super().__init__()
-        self.up, self.pad = up, nn.ReplicationPad2d(1) if up else nn.ReflectionPad2d(1)
-        self.register_buffer("filt", filt.clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.up:
-            return F.conv_transpose2d(self.pad(x), self.filt, stride=2, padding=2, groups=x.shape[1])[:, :, 1:-1, 1:-1]
-        return F.conv2d(self.pad(x), self.filt, stride=2, groups=x.shape[1])
-
-
-class _Block(nn.Module):
-    """A residual block."""
-
-    def __init__(self, layers: nn.Sequential) -> None:
-        super().__init__()
-        self.conv_block = layers
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv_block(x)
-
-
-def usual_layer(layer: nn.Module) -> nn.Module:
-    """The same layer as PyTorch has it, with the same weights."""
-    if isinstance(layer, (nn.Sequential, ResidualBlock)):
-        inner = layer.conv_block if isinstance(layer, ResidualBlock) else layer
-        layers = nn.Sequential(*map(usual_layer, inner))
-        return _Block(layers) if isinstance(layer, ResidualBlock) else layers
-    if isinstance(layer, (BlurDownsample, BlurUpsample)):
-        return _Blur(layer.filt, up=isinstance(layer, BlurUpsample))
-    if isinstance(layer, InstanceNorm2d):
-        return nn.InstanceNorm2d(layer.num_features)
-    if isinstance(layer, ReflectionPad2d):
-        return nn.ReflectionPad2d(layer.padding)
-    if isinstance(layer, (Conv2d, ConvTranspose2d)):
-        known = {"kernel_size": layer.kernel_size, "stride": layer.stride, "padding": layer.padding}
-        settings: dict[str, Any] = {**known, "bias": layer.bias is not None}
-        kind: Any = nn.Conv2d
-        if isinstance(layer, ConvTranspose2d):
-            kind, settings = nn.ConvTranspose2d, {**settings, "output_padding": layer.output_padding}
-        twin: nn.Module = kind(layer.in_channels, layer.out_channels, **settings)
-        twin.load_state_dict(layer.state_dict())
-        return twin
-    return layer  # activations, which have no state
 
 
 class UsualStep:
@@ -95,7 +41,8 @@ class UsualStep:
                 continue
             if not isinstance(network, TappedSequential) or getattr(network, "residual", False):
                 raise UserError("--usual: needs ResNet generators without --residual, and PatchGAN discriminators.")
-            self.nets[name] = usual_layer(network.model)
+            restore([network])
+            self.nets[name] = network.model
             taps = model.lcl_taps if name[0] == "G" else getattr(model, "inter_taps", ())
             self._taps[name] = [network.tap_position(tap) for tap in taps]
         self.optimizers = [

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from util.errors import UserError
+from util.kernels import fuse, restore
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ T = TypeVar("T")
 
 
 class Compilation:
-    """Compiles a model's convolutional networks (``networks``), only chains of simple operations within the layers that
-    offer it by a method ``fuse(compiler)`` (``kernels``, on CPUs), nothing (``off``), or what pays (``auto``).
+    """Compiles a model's convolutional networks (``networks``), only chains of simple operations within their
+    accelerated layers (``kernels``, on CPUs), nothing (``off``), or what pays (``auto``).
 
     ``auto`` is about kernels on CPUs and about networks on GPUs: it times a few steps and compiles if the steps that
     are left will save, by cautious figures, twice of what compiling costs. Compiled networks keep their state dicts.
@@ -51,7 +52,7 @@ class Compilation:
         self._of_networks = mode == NETWORKS or (mode == AUTO and device.type != "cpu")
         self._seconds: list[float] = []
         self._compiled: list[tuple[nn.Module, str, Any]] = []
-        self._fused: list[Any] = []
+        self._fused: list[nn.Module] = []
         self._compiler = functools.cache(lambda function: torch.compile(function, dynamic=False))
         self._decided = mode == OFF
 
@@ -125,10 +126,10 @@ class Compilation:
             return
         _allow_variants()
         if not self._of_networks:
-            layers = [module for network in nets.values() for module in network.modules()]
-            self._fused = [layer for layer in layers if callable(getattr(layer, "fuse", None))]
-            self._fuse(self._compiler)
+            self._fused = list(nets.values())
+            fuse(self._fused, self._compiler)
             return
+        restore(nets.values())  # compilers want to see PyTorch's own operations
         for network in _convolutional(nets.values()):
             method = next(name for name in _METHODS if callable(getattr(network, name, None)))
             compiled = torch.compile(getattr(network, method))
@@ -148,7 +149,7 @@ class Compilation:
         for network, method, _ in self._compiled:
             delattr(network, method)
         self._compiled.clear()
-        self._fuse(None)
+        fuse(self._fused, None)
         self._fused.clear()
 
     @contextlib.contextmanager
@@ -156,17 +157,14 @@ class Compilation:
         """In this context the networks are as they were: whole images of many sizes would each be compiled for."""
         for network, method, _ in self._compiled:
             delattr(network, method)
-        self._fuse(None)
+        fuse(self._fused, None)
         try:
             yield
         finally:
-            self._fuse(self._compiler)
+            fuse(self._fused, self._compiler)
+            restore(network for network, *_ in self._compiled)
             for network, method, compiled in self._compiled:
                 setattr(network, method, compiled)
-
-    def _fuse(self, compiler: Any) -> None:
-        for layer in self._fused:
-            layer.fuse(compiler)
 
 
 def pays(steps: int, seconds: float, device: str) -> bool:

@@ -22,6 +22,7 @@ from util.engine.nonfinite import found_inf
 from util.engine.precision import autocast, loss_scaler
 from util.engine.schedule import Active, Constant, Progress, Schedule, always
 from util.errors import UserError
+from util.kernels import accelerate
 from util.streams import batch_images
 
 Losses = dict[str, Tensor]
@@ -168,6 +169,7 @@ class Stepper:
         self._memory_format = torch.channels_last if self.settings.channels_last else torch.contiguous_format
         for network in (*model.nets.values(), *model.frozen.values()):
             network.to(device, memory_format=self._memory_format)
+        accelerate(model.nets.values(), device)
         self.averages: AveragedNets | None = None
         if self.settings.ema:
             self.averages = AveragedNets({name: model.nets[name] for name in model.inference_nets}, self.settings.ema)
@@ -287,7 +289,6 @@ class Stepper:
             elif broken.item():  # other optimizers cannot leave a step out by themselves
                 return
         self._scaler.step(optimizer)
-        torch.autograd.graph.increment_version(parameters)  # fused optimizers do not tell that they changed them
 
     # What belongs to it -------------------------------------------------------------------------------
 

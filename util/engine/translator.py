@@ -13,6 +13,7 @@ from util.engine.precision import autocast
 from util.engine.shared_statistics import SharedStatistics
 from util.engine.tiling import Tiling, choose_tiling, in_tiles, round_up, smallest_tile
 from util.errors import UserError
+from util.kernels import accelerate
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Translator:
         self._model, self._device, self._precision = model, device, precision
         for network in model.nets.values():
             network.to(device).train(not evaluation_mode)
+        accelerate(model.nets.values(), device)
         self._stride = max((int(getattr(network, "stride", 1)) for network in model.nets.values()), default=1)
         self._statistics = SharedStatistics(model.nets.values())
         self._overlap = overlap

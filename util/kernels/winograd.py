@@ -11,6 +11,9 @@ gradients go the same way back, so that they need a third of the products as wel
 
 The sums around the products are cheap only where a compiler makes one loop of each: see :meth:`Transforms.by`.
 Images are [N, H, W, C] here.
+
+The matrices come from points (Toom and Cook): the product of two polynomials is known from its values at enough points,
+and each value costs one multiplication. Read backwards (transposed), that is a kernel of three sliding along a line.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Any, TypeVar
+from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +32,58 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.networks.toom_cook import KERNEL, Direction, Matrix, turned
-
-T = TypeVar("T", bound=Callable[..., Any])
+Matrix = Sequence[Sequence[float]]
+KERNEL = 3
 Line = Sequence[Tensor]
 Grid = Sequence[Line]
 Steps = tuple[int, int]
 """Outputs of a tile, down and along."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """F(m, 3): m outputs in a row from m + 2 inputs with m + 2 multiplications."""
+
+    of_input: Matrix  # Bᵀ
+    of_kernel: Matrix  # G
+    to_output: Matrix  # Aᵀ
+
+    @classmethod
+    def through(cls, *points: Fraction) -> Direction:
+        """The matrices for m + 1 ``points``, all different, and infinity, which is never written down."""
+        others = [[other for other in points if other != point] for point in points]
+        scales = [
+            prod((point - other for other in rest), start=Fraction(1))
+            for point, rest in zip(points, others, strict=True)
+        ]
+        outputs = len(points) - KERNEL + 2
+        of_input = [[*_polynomial(rest), Fraction(0)] for rest in others] + [_polynomial(points)]
+        of_kernel = [[point**k / scale for k in range(KERNEL)] for point, scale in zip(points, scales, strict=True)]
+        to_output = [[point**k for point in points] + [Fraction(k == outputs - 1)] for k in range(outputs)]
+        return cls(
+            _floats(of_input),
+            _floats([*of_kernel, [Fraction(k == KERNEL - 1) for k in range(KERNEL)]]),
+            _floats(to_output),
+        )
+
+
+def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
+    """Coefficients of the product of all (x - root), the constant first."""
+    found = [Fraction(1)]
+    for root in roots:
+        found = [up - root * same for up, same in zip([Fraction(0), *found], [*found, Fraction(0)], strict=True)]
+    return found
+
+
+def turned(matrix: Matrix) -> Matrix:
+    """``matrix``ᵀ."""
+    return tuple(zip(*matrix, strict=True))
+
+
+def _floats(matrix: Sequence[Sequence[Fraction]]) -> Matrix:
+    return tuple(tuple(float(value) for value in row) for row in matrix)
+
+
 _DIRECTIONS = {
     2: Direction.through(*map(Fraction, ("0", "1", "-1"))),
     # Points near 1 in size and inverse to each other round best: half as much again as m = 2 (docs/performance.md).

@@ -1,8 +1,7 @@
-"""Layers with the mathematics and the parameters of PyTorch's own, in forms that are not slow on CPUs.
+"""CPU forms of layers: the same mathematics and parameters as the plain ones, in forms that are not slow there.
 
-Measured on AMD Zen 5 with PyTorch 2.15; docs/performance.md has the figures. All networks run with channels last there
-(see :func:`laid_out`), in which convolutions are fastest. Elsewhere, and whenever a graph is taken of the network
-(compilation, export, tracing), every layer is the plain formula.
+Measured on AMD Zen 5 with PyTorch 2.15; docs/performance.md has the figures. All of them work on images with channels
+last, in which convolutions are fastest: :class:`FastPadToStride` and :class:`FastConv2d` lay their input out so.
 """
 
 from __future__ import annotations
@@ -15,7 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from models.networks.winograd import KernelPlaces, Transforms, WinogradConvolution
+from util.kernels.winograd import KernelPlaces, Transforms, WinogradConvolution
+from util.layers import BlurDownsample, BlurUpsample, PadToStride
+
+Compiler = Callable[[Any], Any]
+Gradient = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""The function :func:`gradient_of_norm`, as it is or compiled."""
 
 _LANES = 32  # one direction of a kernel goes into channels as long as no more than these come of it
 _MIN_KERNEL = 4
@@ -23,16 +27,9 @@ _FEWEST_FOR_WINOGRAD = 64  # channels on both sides; with fewer the sums cost mo
 _SLOW_STRIDED_KERNEL = (3, 3)  # its weights' gradient with channels last and stride 2 is four times as slow in fp32
 
 
-def plain(x: Tensor) -> bool:
-    """Whether ``x`` shall go through the plain formula: it is not on a CPU, or a graph is being taken."""
-    return x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
 def laid_out(x: Tensor) -> Tensor:
-    """``x`` [N, C, H, W] in the memory format in which the networks are fastest: channels last on CPUs."""
-    if x.device.type != "cpu":
-        return x
-    if x.shape[1] == 1:  # is in either format already, and PyTorch would take it for the other one
+    """``x`` [N, C, H, W] with channels last."""
+    if x.shape[1] == 1 and x.stride(1) != 1:  # PyTorch takes it for both formats, and its strides for the other one
         return x.clone(memory_format=torch.channels_last)
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -46,29 +43,68 @@ def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
 
 
-class ReflectionPad2d(nn.ReflectionPad2d):
-    """Reflection without repeating the edge, in the input's own precision."""
+class FastPadToStride(PadToStride):
+    """Where images enter a generator, they are laid out with channels last."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        padded, crop = super().forward(x)
+        return laid_out(padded), crop
+
+
+class FastBlurDownsample(BlurDownsample):
+    """In its input's own precision, with a gradient that is not slow."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if plain(x):
-            return super().forward(x)
+        with in_own_precision(x):
+            return _HalvingFilter.apply(x, self.filt.to(x.dtype))
+
+
+class FastBlurUpsample(BlurUpsample):
+    """1 : 3 between the two nearest pixels is what bilinear interpolation does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with in_own_precision(x):
+            return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class FastReflectionPad2d(nn.ReflectionPad2d):
+    """Reflection padding in the input's own precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
         with in_own_precision(x):
             return _Reflection.apply(x, self.padding) if x.ndim == 4 else super().forward(x)
 
 
-class Conv2d(nn.Conv2d):
-    """Convolution; wide kernels between an image and many channels are as fast as others.
+class FastInstanceNorm2d(nn.InstanceNorm2d):
+    """PyTorch's copies images with channels last into the other format. Batch norm of a batch of one is the same and
+    does not. With a compiler (:meth:`fuse`), the gradient is two loops over all images at once.
+    """
+
+    _gradient: Gradient | None = None
+
+    def fuse(self, compiler: Compiler | None) -> None:
+        """Use operations that ``compiler`` has fused, from now on, or with None those of PyTorch again."""
+        self._gradient = None if compiler is None else compiler(gradient_of_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.affine or self.track_running_stats or x.ndim != 4 or not is_channels_last(x):
+            return super().forward(x)
+        return _InstanceNorm.apply(x, self.eps, self._gradient)
+
+
+class FastConv2d(nn.Conv2d):
+    """Wide kernels between an image and many channels are as fast as others.
 
     A convolution computes in vectors of channels, of which an image fills three places. So one direction of the kernel
     goes into the channels: k neighbours in a row stand side by side as k · C channels, and the kernel becomes k × 1.
 
-    Where the engine has a compiler (:meth:`fuse`), 3 × 3 kernels between many channels become Winograd's convolution.
+    With a compiler (:meth:`fuse`), 3 × 3 kernels between many channels become Winograd's convolution.
     """
 
     _transforms: Transforms | None = None
     _kernels: KernelPlaces
 
-    def fuse(self, compiler: Callable[[Any], Any] | None) -> None:
+    def fuse(self, compiler: Compiler | None) -> None:
         """Use operations that ``compiler`` has fused, from now on, or with None those of PyTorch again."""
         simple = self.stride == (1, 1) and self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
         wide = min(self.in_channels, self.out_channels) >= _FEWEST_FOR_WINOGRAD
@@ -77,21 +113,24 @@ class Conv2d(nn.Conv2d):
             self._kernels = KernelPlaces()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._transforms is not None and not plain(x) and x.ndim == 4 and self._even(x):
+        if x.ndim != 4:
+            return super().forward(x)
+        x = laid_out(x)
+        if self._transforms is not None and self._even(x):
             return self._by_winograd(x, self._transforms)
-        if self._rewritable(x):
+        if self._rewritable():
             if self.out_channels * self.kernel_size[1] <= _LANES:
                 return self._collected(x)
             if self.in_channels * self.kernel_size[1] <= _LANES and x.requires_grad and torch.is_grad_enabled():
                 return self._spread(x)  # only the gradient for an image is slow, not the way from it
-        if not plain(x) and torch.is_grad_enabled() and _weight_gradient_is_slow(self, x):
+        if torch.is_grad_enabled() and _weight_gradient_is_slow(self, x):
             return _Convolution.apply(x, self.weight, self.bias, self._settings(), True)
         return super().forward(x)
 
-    def _rewritable(self, x: Tensor) -> bool:
+    def _rewritable(self) -> bool:
         simple = self.stride == (1, 1) and self.dilation == (1, 1) and self.groups == 1
         known = self.padding_mode == "zeros" and isinstance(self.padding, tuple)
-        return simple and known and self.kernel_size[1] >= _MIN_KERNEL and x.ndim == 4 and not plain(x)
+        return simple and known and self.kernel_size[1] >= _MIN_KERNEL
 
     def _settings(self) -> _Settings:
         return list(self.stride), list(self.padding), list(self.dilation), False, [0, 0], self.groups
@@ -106,7 +145,7 @@ class Conv2d(nn.Conv2d):
             x = x.to(torch.get_autocast_dtype("cpu"))
         with in_own_precision(x):
             frame = 0 if self.padding == (0, 0) else 1
-            return WinogradConvolution.apply(laid_out(x), self.weight, self.bias, frame, transforms, self._kernels)
+            return WinogradConvolution.apply(x, self.weight, self.bias, frame, transforms, self._kernels)
 
     def _collected(self, x: Tensor) -> Tensor:
         """Few outputs: all columns of the kernel at every place, then each output from where its columns were."""
@@ -126,11 +165,11 @@ class Conv2d(nn.Conv2d):
         return F.conv2d(row, weight, self.bias, padding=(above, 0))
 
 
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """Transposed convolution whose gradients for weights and bias are not slow with channels last."""
+class FastConvTranspose2d(nn.ConvTranspose2d):
+    """Its gradients for weights and bias are not slow with channels last."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if output_size is not None or plain(x) or self.padding_mode != "zeros" or not torch.is_grad_enabled():
+        if output_size is not None or self.padding_mode != "zeros" or not torch.is_grad_enabled():
             return super().forward(x, output_size)
         rearranged = _weight_gradient_is_slow(self, x)
         weight = self.weight
@@ -278,3 +317,84 @@ class _Convolution(Function):
         if ctx.bias_type is not None and ctx.needs_input_grad[2]:
             for_bias = gradient.sum((0, 2, 3), dtype=ctx.bias_type)
         return for_x, for_weight, for_bias, None, None
+
+
+def gradient_of_norm(gradient: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
+    """The gradient of an instance norm's output → that of its input ``x``.
+
+    ``gradient`` and ``x`` are [N, H, W, C]; ``mean`` and ``inverse``, one over the standard deviation, [N, 1, 1, C].
+    """
+    wide, own = gradient.to(mean.dtype), (x.to(mean.dtype) - mean) * inverse
+    shift, scale = (part.mean((1, 2), keepdim=True) for part in (wide, wide * own))
+    return (inverse * (wide - shift - own * scale)).to(x.dtype)
+
+
+class _InstanceNorm(Function):
+    """Batch norm of each image of a batch, with statistics in float32 or wider."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float, fused: Gradient | None) -> Tensor:
+        ctx.eps, ctx.fused = eps, fused
+        normed, ones = torch.empty_like(x), _ones(x)
+        statistics = []
+        for sample, target in zip(x.split(1), normed.split(1), strict=True):
+            mean, inverse = torch.empty_like(ones), torch.empty_like(ones)
+            torch.native_batch_norm(
+                sample, ones, None, None, None, training=True, momentum=0.0, eps=eps, out=(target, mean, inverse)
+            )
+            statistics += [mean, inverse]
+        ctx.save_for_backward(x, *statistics)
+        return normed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (x, *statistics), gradient = ctx.saved_tensors, laid_out(gradients[0])
+        means, inverses = statistics[::2], statistics[1::2]
+        if ctx.fused is not None and not torch.is_grad_enabled():  # that it is differentiated again is rare
+            pixels = (image.permute(0, 2, 3, 1) for image in (gradient, x))
+            of_images = (torch.stack(parts)[:, None, None] for parts in (means, inverses))
+            return ctx.fused(*pixels, *of_images).permute(0, 3, 1, 2), None, None
+        ones = _ones(x)
+        differentiate = torch.ops.aten.native_batch_norm_backward
+        for_samples = [
+            differentiate(part, sample, ones, None, None, mean, inverse, True, ctx.eps, [True, False, False])[0]
+            for part, sample, mean, inverse in zip(gradient.split(1), x.split(1), means, inverses, strict=True)
+        ]
+        return for_samples[0] if len(for_samples) == 1 else torch.cat(for_samples), None, None
+
+
+def _ones(x: Tensor) -> Tensor:
+    """A weight for each channel, whose precision is also that of the statistics."""
+    return torch.ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+class _HalvingFilter(Function):
+    """Reflection padding and a depthwise filter [1, 2, 1] with stride 2, whose gradient is an enlargement.
+
+    CPUs have no fast backward pass of depthwise convolutions. Along a line, pixel 2i gets half of gradient i, and pixel
+    2i + 1 a quarter of gradients i and i + 1: half of what linear interpolation between them gives. What the padding
+    mirrored comes on top.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, filt: Tensor) -> Tensor:
+        ctx.size = x.shape[2:]
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), filt, stride=2, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        framed = F.pad(gradient / 4, (0, 1, 0, 1))  # behind the last one there is none
+        size = [2 * side + 1 for side in gradient.shape[2:]]
+        enlarged = F.interpolate(framed, size, mode="bilinear", align_corners=True)
+        enlarged = enlarged[:, :, : ctx.size[0], : ctx.size[1]]
+        for dimension in (2, 3):
+            _add_mirrored(enlarged.transpose(2, dimension))
+        return enlarged, None
+
+
+def _add_mirrored(lines: Tensor) -> None:
+    """Add what reaches the second line through the mirrored one before the first, and likewise at the other end."""
+    lines[:, :, 1] += lines[:, :, 0] / 2
+    if lines.shape[2] % 2 == 1:  # else the filter does not reach over the other end
+        lines[:, :, -2] += lines[:, :, -1] / 2
