@@ -21,7 +21,7 @@ from tqdm import tqdm
 from data.creation import create_test_dataset
 from data.derain.network import Network
 from data.derain.run import derain
-from models import create_model
+from models import MODELS, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_test
 from options.flags import TEST
@@ -106,7 +106,7 @@ def test_dataset(opt: Options, translate: Translator, words: Mapping[str, str], 
     choice = choice_of(weights_of(opt), opt.epoch, opt.phase)
     if choice:
         logger.info("%s", choice)
-    dataset = create_test_dataset(opt)
+    dataset = create_test_dataset(opt, MODELS.get(opt.model).streams)
     with ResultFolder(Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}", words) as results:
         for item in tqdm(dataset, total=len(dataset), desc="test", unit="image", disable=None):
             images = {INPUT: item.A, OUTPUT: translate(item.A)}
