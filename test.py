@@ -26,11 +26,11 @@ from models.networks.describe import describe_state
 from options import Options, parse_test
 from options.flags import TEST
 from options.room import check_room
-from util.engine.checkpoint import load_weights
 from util.engine.device import choose_device
 from util.engine.precision import set_precision
 from util.engine.records import choice_of
 from util.engine.translator import Translator
+from util.engine.weights import load_weights
 from util.errors import entry_point
 from util.logs import set_up_logging
 from util.metrics.metric import shown_metrics

@@ -23,6 +23,7 @@ from options import Options, parse_train, save_options
 from options.checks import decided_by_host
 from options.parse import option_facts
 from options.room import check_room
+from util.engine.checkpoint import Checkpointer, NullCheckpointer
 from util.engine.compile import AUTO
 from util.engine.cuda_graphs import choose_graphs, graph_unsafe_reason
 from util.engine.device import choose_device, keep_freed_memory
@@ -31,7 +32,6 @@ from util.engine.loop import Frequencies, Training
 from util.engine.nonfinite import SKIP
 from util.engine.oom import explain_oom_building
 from util.engine.precision import set_precision
-from util.engine.run_folder import NullCheckpointer, RunFolder
 from util.engine.schedule import Active, Progress, policy_schedule
 from util.engine.state import Position, TrainingState
 from util.engine.step import Phase, Stepper, StepSettings, trains_tested
@@ -61,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         set_up_logging(verbose=opt.verbose, only_errors=not ranks.is_main)
         device = choose_device(opt.gpu_ids, ranks)
         run_folder = Path(opt.checkpoints_dir) / opt.name
-        with init_distributed(ranks, device) as distributed, RunFolder(run_folder, keep=opt.keep) as run:
+        with init_distributed(ranks, device) as distributed, Checkpointer(run_folder, keep=opt.keep) as run:
             return train(opt, run, distributed, deadline)
 
 
-def train(opt: Options, run: RunFolder, distributed: Distributed, deadline: Deadline | None) -> int | None:
+def train(opt: Options, run: Checkpointer, distributed: Distributed, deadline: Deadline | None) -> int | None:
     """Train in ``run``, with the other processes of ``distributed``; see :func:`main`."""
     device, is_main = distributed.device, distributed.is_main
     if device.type == "cpu":
@@ -220,7 +220,7 @@ def model_decides(model: Model) -> str | None:
     return None
 
 
-def resume(opt: Options, run: RunFolder, state: TrainingState, distributed: Distributed) -> bool:
+def resume(opt: Options, run: Checkpointer, state: TrainingState, distributed: Distributed) -> bool:
     """Bring the main process's ``state`` to where the run stands, if it continues, and all others' to that.
 
     Returns whether there was a training state, as the main process knows.
@@ -245,7 +245,7 @@ def is_finished(state: TrainingState, validation: Validation | None) -> bool:
     return state.position.epoch > state.total_epochs and not (validation and validation.pending)
 
 
-def trackers_of(opt: Options, run: RunFolder, state: TrainingState, model: Model, *, resumed: bool) -> Trackers:
+def trackers_of(opt: Options, run: Checkpointer, state: TrainingState, model: Model, *, resumed: bool) -> Trackers:
     """The trackers of the training.
 
     Raises:

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.networks.describe import describe_state, generator_options
 from options.flags import PROGRAMS
 from options.schema import convert
-from util.engine.checkpoint import load_file, without_wrapper
+from util.engine.weights import find_network, load_file
 from util.errors import UserError
 from util.names import OPTIONS_FILE, folders_in
 from util.option import Option, Scope
@@ -171,20 +171,20 @@ def options_beside(weights: Path, flag: str = "--checkpoint") -> OptionsFile | N
 
 def _generator_in(file: Path, flag: str) -> dict[str, Any]:
     """What a file tells of its generator; nothing if it is of an unknown kind."""
-    stored = load_file(file)
-    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise UserError(
-            f"{flag} {file}: is not a single network's file; give one like latest_net_G.pth or "
-            "latest_net_G_A.pth, or the run's folder."
-        )
-    state = without_wrapper(stored)
-    told = generator_options(state)
-    if not told and describe_state(state):
+    content = load_file(file)
+    if (state := find_network(content, file, lambda state: bool(generator_options(state)))) is not None:
+        return generator_options(state)
+    if find_network(content, file, lambda state: bool(describe_state(state))) is not None:
         raise UserError(
             f"{flag} {file}: holds no generator but another network; give the file of the generator, such as "
             "latest_net_G.pth or latest_net_G_A.pth."
         )
-    return told
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(
+            f"{flag} {file}: is not a single network's file; give one like latest_net_G.pth or "
+            "latest_net_G_A.pth, or the run's folder."
+        )
+    return {}
 
 
 def missing_weights() -> UserError:

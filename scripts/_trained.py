@@ -10,7 +10,7 @@ from models import create_model
 from models.base_model import Model
 from models.networks.describe import describe_state
 from options import Options, parse_test
-from util.engine.checkpoint import load_weights, net_file
+from util.engine.weights import load_weights, net_file
 
 NO_PICTURES = "none"
 """Stands for pictures where test.py's command line needs some; nothing is read."""

@@ -36,11 +36,11 @@ from scripts._general.measure import gain_by_input, table
 from scripts._general.publish import publish, write_card
 from scripts._general.split import split_photos
 from util.command_line import CommandLine
+from util.engine.checkpoint import STATE_FILE
 from util.engine.device import choose_device
-from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
-from util.names import SHIPPED, check_name
+from util.names import OPTIONS_FILE, SHIPPED, check_name
 
 STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"

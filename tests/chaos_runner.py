@@ -22,9 +22,9 @@ import skimage.metrics  # noqa: F401 - what validation imports when it is first 
 import torch
 
 import train as train_program
-from util.engine.checkpoint import fits_checksum, load_file
+from util.engine.checkpoint import Checkpointer
 from util.engine.loop import Training
-from util.engine.run_folder import RunFolder
+from util.engine.weights import is_damaged, load_file
 from util.trackers.csv_files import read_table
 
 OPERATIONS = ("fsync", "replace", "link", "unlink")
@@ -61,9 +61,9 @@ def live(flags: list[str], pipe: int, fatal_operation: int, log: Path) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    save, step = RunFolder.save_state, Training._step
+    save, step = Checkpointer.save_state, Training._step
 
-    def save_and_tell(self: RunFolder, state: Any) -> None:
+    def save_and_tell(self: Checkpointer, state: Any) -> None:
         save(self, state)
         report(pipe, f"saved {state.position.total_images}")
 
@@ -71,7 +71,7 @@ def live(flags: list[str], pipe: int, fatal_operation: int, log: Path) -> None:
         step(self, *rest)
         report(pipe, "step")
 
-    RunFolder.save_state, Training._step = save_and_tell, step_and_tell  # type: ignore[method-assign, assignment]
+    Checkpointer.save_state, Training._step = save_and_tell, step_and_tell  # type: ignore[method-assign, assignment]
     if fatal_operation:
         die_at(fatal_operation)
     code = train_program.main(flags)
@@ -116,7 +116,7 @@ def one_life(flags: list[str], log: Path, kind: str | None, draw: random.Random)
 
 def look(run: Path, saved: int) -> list[str]:
     """What is wrong with the files that a killed process left."""
-    wrong = [f"{path.name} is damaged" for path in run.glob("[!.]*.pth") if fits_checksum(path) is not True]
+    wrong = [f"{path.name} is damaged" for path in run.glob("[!.]*.pth") if is_damaged(path)]
     state = run / "training_state.pth"
     total = load_file(state)["position"]["total_images"] if state.is_file() else 0
     if total < saved:

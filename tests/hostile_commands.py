@@ -37,8 +37,8 @@ from tests.conftest import QUIET, SMALL_CCLGAN, SMALL_CROPS, write_rain_dataset
 from tests.hostile_world import Main, World
 from tests.test_compare import two_runs
 from util.command_line import CommandLine
-from util.engine.checkpoint import save_nets
 from util.engine.stop import Interrupt
+from util.engine.weights import save_nets
 from util.errors import EXIT_INTERRUPTED, UserError
 from util.option import Option
 

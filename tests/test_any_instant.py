@@ -6,7 +6,6 @@ behind. Then each copy goes on.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -22,9 +21,9 @@ import yaml
 import train as train_program
 from tests.conftest import small_model_flags, write_rain_dataset
 from tests.disk_operations import operations
-from util.engine.lock import LOCK_FILE
+from util.engine.checkpoint import PREVIOUS_STATE_FILE, STATE_FILE
 from util.engine.records import BEST_FILE
-from util.engine.run_folder import OPTIONS_FILE, PREVIOUS_STATE_FILE, STATE_FILE
+from util.names import OPTIONS_FILE
 
 RUN = "run"
 OF_THE_MOMENT = {"options", "versions"}  # of a state: the command line is among the options
@@ -81,17 +80,6 @@ def looks(run: Path, *, unfinished: bool) -> str:
     return json.dumps([whole, unfinished and len(whole) < len(names)])
 
 
-def left_by_the_dead(run: Path) -> None:
-    """Make the lock of this process that of one which ended a while ago, perhaps while it wrote it."""
-    lock = run / LOCK_FILE
-    if not lock.is_file():
-        return
-    with contextlib.suppress(ValueError):
-        owner = json.loads(lock.read_text(encoding="utf-8"))
-        lock.write_text(json.dumps({**owner, "process_start": "0"}), encoding="utf-8")
-    os.utime(lock, (0, 0))
-
-
 def instants_of(run: Path, train: Callable[[], int], copies: Path, *, every: bool) -> tuple[dict[int, str], int]:
     """Train once, and keep a copy of ``run`` at each operation that finds it other than before.
 
@@ -105,7 +93,6 @@ def instants_of(run: Path, train: Callable[[], int], copies: Path, *, every: boo
         nonlocal last
         if (now := looks(run, unfinished=every)) != last:
             shutil.copytree(run, copies / str(number) / RUN)
-            left_by_the_dead(copies / str(number) / RUN)
             last, seen[number] = now, name
 
     with operations(keep, "unlink") as done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from models.networks import create_generator
 from models.networks.describe import describe_state
-from util.engine.checkpoint import load_file, load_net, load_nets, net_file, save_atomically, save_nets
+from util.engine.weights import load_file, load_net, load_nets, net_file, save_atomically, save_nets
 from util.errors import UserError
 
 
@@ -110,10 +111,10 @@ def test_a_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     path = net_file(tmp_path, "latest", "G")
     save_atomically({"a": torch.zeros(3)}, path)
 
-    def fail(content: object, file: object) -> None:
+    def fail(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(UserError, match="No space left"):
         save_atomically({"a": torch.ones(3)}, path)
     monkeypatch.undo()

@@ -22,7 +22,7 @@ from options import parse_train
 from tests.conftest import small_model_flags, write_rain_dataset
 from tests.ranks_runner import Ranks, difference, in_float64, tensors, training
 from util.engine import distributed
-from util.engine.run_folder import STATE_FILE, NullCheckpointer
+from util.engine.checkpoint import STATE_FILE, NullCheckpointer
 from util.engine.schedule import Progress
 from util.engine.step import Stepper
 from util.errors import EXIT_TERMINATED, EXIT_TIME_LIMIT, EXIT_USER_ERROR, UserError

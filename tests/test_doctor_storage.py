@@ -15,6 +15,7 @@ from scripts._doctor.report import OK, PROBLEM, WARNING, Check
 from scripts._doctor.request import Request
 from scripts._doctor.runner import examine
 from tests.doctor_findings import only, room
+from util.engine.checkpoint import Checkpointer
 from util.errors import UserError
 
 
@@ -100,10 +101,11 @@ def test_a_damaged_state_with_one_before_it(run: Request) -> None:
 
 
 def test_a_run_that_is_being_trained(run: Request) -> None:
-    (folder_of(run) / "run.lock").touch()
-    assert "trains there now" in only(storage.check_run(run)).found
-    os.utime(folder_of(run) / "run.lock", (1e9, 1e9))
-    assert "trains there now" not in only(storage.check_run(run)).found
+    (folder_of(run) / "run.lock").touch()  # left behind
+    assert "trained now" not in only(storage.check_run(run)).found
+    with Checkpointer(folder_of(run)) as other:
+        other.claim()
+        assert f"trained now by process {os.getpid()}" in only(storage.check_run(run)).found
 
 
 def test_networks_are_loaded_and_damaged_ones_named(run: Request) -> None:

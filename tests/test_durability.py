@@ -15,9 +15,9 @@ from torch import nn
 
 from tests.disk_operations import operations
 from tests.test_engine import TwoPhases, make_stepper
-from util.engine.checkpoint import fits_checksum, load_file, net_file, save_atomically
-from util.engine.run_folder import PREVIOUS_STATE_FILE, STATE_FILE, RunFolder
+from util.engine.checkpoint import PREVIOUS_STATE_FILE, STATE_FILE, Checkpointer
 from util.engine.state import TrainingState
+from util.engine.weights import is_damaged, load_file, net_file, save_atomically
 from util.errors import UserError
 
 TAG = "5"
@@ -34,8 +34,8 @@ def make_state(total_images: int) -> TrainingState:
     return state
 
 
-def save_first(folder: Path) -> RunFolder:
-    run = RunFolder(folder)
+def save_first(folder: Path) -> Checkpointer:
+    run = Checkpointer(folder)
     run.create(fresh=True)
     run.save("4", make_state(4))
     return run
@@ -53,8 +53,8 @@ def check_whole(folder: Path) -> int:
     """Every file is whole, and the run goes on with networks that belong together; returns from where."""
     assert load_file(folder / STATE_FILE)["position"]["total_images"] in (4, 5)
     for path in folder.glob("[!.]*.pth"):
-        assert fits_checksum(path) is True, path
-    with RunFolder(folder) as run:
+        assert not is_damaged(path), path
+    with Checkpointer(folder) as run:
         run.claim()
         state = make_state(0)
         assert run.resume(state, "latest", describe=lambda _: {})
@@ -122,7 +122,7 @@ def test_what_a_killed_process_left_unfinished_is_swept_up_everywhere(tmp_path: 
     kept = [tmp_path / "web" / "images" / "a.tmp", tmp_path / "web" / ".hidden"]
     for path in (*left, *kept):
         path.touch()
-    with RunFolder(tmp_path) as run:
+    with Checkpointer(tmp_path) as run:
         run.claim()
     assert not any(path.exists() for path in left) and all(path.exists() for path in kept)
 
@@ -167,24 +167,30 @@ def test_a_damaged_state_gives_way_to_the_one_before(
 
 
 def resume(folder: Path) -> int:
-    with RunFolder(folder) as run:
+    with Checkpointer(folder) as run:
         run.claim()
         state = make_state(0)
         run.resume(state, "latest", describe=lambda _: {})
     return state.position.total_images
 
 
-def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_noticed_or_without_effect(tmp_path: Path) -> None:
     path = tmp_path / "file.pth"
     save_atomically({"weight": torch.arange(64.0)}, path)
     whole = path.read_bytes()
-    for position in range(0, len(whole) - 80, 7):
+    noticed = 0
+    for position in range(0, len(whole), 7):
         content = bytearray(whole)
         content[position] ^= 1 << position % 8
         path.write_bytes(content)
-        assert fits_checksum(path) is False, position
-        with pytest.raises(UserError, match="checksum"):
-            load_file(path)
+        try:
+            refused = not torch.equal(load_file(path)["weight"], torch.arange(64.0))
+        except UserError:
+            refused = True
+        else:  # such as a date in the archive's directory
+            assert not refused, position
+        noticed += refused
+    assert noticed > len(whole) // 7 // 2
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -207,12 +213,12 @@ def test_a_file_with_a_checksum_is_an_ordinary_one(tmp_path: Path) -> None:
     save_atomically({"weight": torch.arange(3.0)}, tmp_path / "file.pth")
     assert torch.equal(torch.load(tmp_path / "file.pth", weights_only=True)["weight"], torch.arange(3.0))
     with zipfile.ZipFile(tmp_path / "file.pth") as archive:
-        assert archive.testzip() is None and archive.comment.startswith(b"sha256:")
+        assert archive.testzip() is None
 
 
 @pytest.mark.parametrize(("keep", "left"), [(0, {1, 2, 3, 4}), (1, {4}), (2, {3, 4}), (9, {1, 2, 3, 4})])
 def test_only_the_newest_numbered_checkpoints_are_kept(tmp_path: Path, keep: int, left: set[int]) -> None:
-    with RunFolder(tmp_path, keep=keep) as run:
+    with Checkpointer(tmp_path, keep=keep) as run:
         run.create(fresh=True)
         for name in ("best_psnr", "iter_1", "77x"):
             save_atomically({}, net_file(tmp_path, name, "a"))

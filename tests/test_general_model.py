@@ -24,9 +24,8 @@ from scripts._general.measure import gain_by_input
 from scripts._general.publish import publish
 from scripts._general.split import Split, split_photos
 from scripts.train_general import AVERAGED, SPLIT, STAGES, stage_of
-from util.engine.run_folder import OPTIONS_FILE
 from util.errors import UserError
-from util.names import SHIPPED
+from util.names import OPTIONS_FILE, SHIPPED
 
 SCENES = ("town/a.jpg", "town/b.jpg", "sea.jpg", "road.jpg", "test.jpg", "val.jpg", "twin.jpg")
 TEST_PHOTOS = sorted((Path(__file__).resolve().parents[1] / "datasets" / "photos" / "test").glob("*.jpg"))

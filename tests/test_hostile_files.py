@@ -23,7 +23,7 @@ from scripts import compare, evaluate, prepare_dataset, synthesize_rain
 from tests.conftest import QUIET
 from tests.hostile_corpus import PHOTO, PNG, Hostile, Placed, corpus, place
 from tests.hostile_world import Said, World, woken
-from util.engine.checkpoint import save_nets
+from util.engine.weights import save_nets
 from util.errors import UserError, one_line
 from util.pages.manifest import Column, ResultManifest, Row, save_manifest
 from util.pictures import UnreadablePicture, picture_size, read_picture

@@ -27,7 +27,7 @@ from tests.conftest import small_model_flags
 from tests.hostile_commands import furnish, without_effort
 from tests.hostile_world import World
 from tests.test_semantic import TINY_CLIP
-from util.engine.checkpoint import save_nets
+from util.engine.weights import save_nets
 
 MARKER = "../marker"  # seen from the working folder
 PROTOCOLS = (0, 2, 5)

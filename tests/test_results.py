@@ -15,7 +15,7 @@ from PIL import Image
 
 import test as test_program
 from models.networks import create_generator
-from util.engine.checkpoint import save_nets
+from util.engine.weights import save_nets
 from util.errors import UserError
 from util.metrics.metric import shown_metrics
 from util.metrics.protocols import PROTOCOLS

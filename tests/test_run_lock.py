@@ -1,146 +1,118 @@
-"""Two processes on one run: the second is refused, and what a dead one left is recognised."""
+"""Two processes on one run: the second is refused, and what a dead one left means nothing."""
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import train as train_program
 from tests.conftest import small_model_flags
-from util.engine import lock, process
-from util.engine.lock import LOCK_FILE, SILENCE_SECONDS, RunLock
-from util.engine.run_folder import RunFolder
+from util.engine.checkpoint import LOCK_FILE, Checkpointer
 from util.errors import EXIT_USER_ERROR, UserError
+from util.files import CannotWrite
+from util.lock import Lock, owner_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def left_behind(folder: Path, **changes: Any) -> Path:
-    """The lock of a process that was killed, changed."""
-    first = RunLock(folder)
-    first.acquire()
-    content = (folder / LOCK_FILE).read_text()
-    first.release()
-    (folder / LOCK_FILE).write_text(json.dumps({**json.loads(content), **changes}))
-    return folder / LOCK_FILE
-
-
-def ended_process() -> int:
-    done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait()
-    return done.pid
+def lock_of(folder: Path) -> Lock:
+    return Lock(folder / LOCK_FILE, "it is being trained by {owner}; wait.")
 
 
 def test_the_second_is_refused_and_told_by_whom(tmp_path: Path) -> None:
-    first, second = RunLock(tmp_path), RunLock(tmp_path)
+    first, second = lock_of(tmp_path), lock_of(tmp_path)
     first.acquire()
-    with pytest.raises(UserError, match=rf"trained by process {os.getpid()} on .*; wait for it, stop it, or use"):
-        second.acquire()
+    for _ in range(2):
+        with pytest.raises(UserError, match=rf"trained by process {os.getpid()} on .*, since .*; wait"):
+            second.acquire()
     second.release()  # which it does not hold
-    assert (tmp_path / LOCK_FILE).is_file()
+    assert owner_of(tmp_path / LOCK_FILE).startswith(f"process {os.getpid()} on ")
     first.release()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [] and owner_of(tmp_path / LOCK_FILE) == ""
     second.acquire()
     second.release()
 
 
-def test_a_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
-    left_behind(tmp_path, pid=ended_process())
-    RunLock(tmp_path).acquire()
-    assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
-    assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
+HOLDS = """
+import os, sys, time
+from pathlib import Path
+from util.lock import Lock
+lock = Lock(Path(sys.argv[1]), "{owner}")
+lock.acquire()
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(60)  # a worker that outlives it
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="the system does not tell when a process began")
-def test_a_later_process_of_the_same_number_does_not_count(tmp_path: Path) -> None:
-    left_behind(tmp_path, process_start="1")
-    RunLock(tmp_path).acquire()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_killed_process_leaves_no_lock_not_even_through_its_workers(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDS, str(tmp_path / LOCK_FILE)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"process {process.pid} on"):
+            lock_of(tmp_path).acquire()
+        process.kill()
+        process.wait()
+        lock = lock_of(tmp_path)
+        lock.acquire()
+        assert f"process {os.getpid()} " in (tmp_path / LOCK_FILE).read_text()
+        lock.release()
 
 
-@pytest.mark.parametrize(("seconds", "free"), [(0, False), (SILENCE_SECONDS / 2, False), (SILENCE_SECONDS + 9, True)])
-def test_a_process_on_another_machine_counts_while_it_shows_signs_of_life(
-    tmp_path: Path, seconds: float, free: bool
-) -> None:
-    path = left_behind(tmp_path, host="elsewhere", machine="elsewhere", pid=ended_process())
-    then = time.time() - seconds
-    os.utime(path, (then, then))
-    if free:
-        RunLock(tmp_path).acquire()
-        return
-    with pytest.raises(UserError, match=r"on elsewhere, .* sign of life \d+ s ago; stop it there"):
-        RunLock(tmp_path).acquire()
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}'])
-def test_a_file_that_says_nothing_is_removed_once_it_is_old(tmp_path: Path, content: str) -> None:
-    (tmp_path / LOCK_FILE).write_text(content)
-    then = time.time() - 60
-    os.utime(tmp_path / LOCK_FILE, (then, then))
-    RunLock(tmp_path).acquire()
-
-
-def test_a_file_that_says_nothing_is_removed_though_the_clock_was_set_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock, "_BEING_WRITTEN_SECONDS", 0.2)
-    (tmp_path / LOCK_FILE).touch()
-    tomorrow = time.time() + 86400
-    os.utime(tmp_path / LOCK_FILE, (tomorrow, tomorrow))
-    RunLock(tmp_path).acquire()
-    assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
-
-
-def test_signs_of_life_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "SIGN_OF_LIFE_SECONDS", 0.01)
-    held = RunLock(tmp_path)
-    held.acquire()
-    os.utime(tmp_path / LOCK_FILE, (0, 0))
-    deadline = time.monotonic() + 30
-    while (tmp_path / LOCK_FILE).stat().st_mtime == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    held.release()
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\0", b'{"pid": 1}'])
+def test_a_file_without_a_holder_means_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LOCK_FILE).write_bytes(content)
+    assert owner_of(tmp_path / LOCK_FILE) == ""
+    lock_of(tmp_path).acquire()
 
 
 def test_whoever_was_taken_over_stops_before_it_overwrites(tmp_path: Path) -> None:
-    first = RunLock(tmp_path)
+    first, second = lock_of(tmp_path), lock_of(tmp_path)
     first.acquire()
     (tmp_path / LOCK_FILE).unlink()
     first.check()  # a file that was deleted is made again
     first.check()
-    left_behind_by_other = json.loads((tmp_path / LOCK_FILE).read_text()) | {"token": "other", "pid": 1}
-    (tmp_path / LOCK_FILE).write_text(json.dumps(left_behind_by_other))
-    with pytest.raises(UserError, match="now trained by process 1"):
+    (tmp_path / LOCK_FILE).unlink()
+    second.acquire()
+    with pytest.raises(CannotWrite, match="trained by process"):
         first.check()
     first.release()
     assert (tmp_path / LOCK_FILE).is_file()  # the other one's
+    second.check()
 
 
-def test_processes_are_told_apart() -> None:
-    assert process.is_alive(os.getpid()) and not process.is_alive(ended_process())
-    sleeping = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert process.is_alive(sleeping.pid)
-    sleeping.communicate(b"\n")
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unknown(file: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("util.lock._lock", unknown)
+    lock_of(tmp_path).acquire()
+    assert "has no locks" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_of_many_that_find_a_leftover_one_gets_it(tmp_path: Path) -> None:
-    left_behind(tmp_path, pid=ended_process())
+def test_of_many_at_the_same_moment_one_gets_it(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).touch()
     children = []
     for _ in range(6):
         child = os.fork()
         if child == 0:
             code = 2
             try:
-                RunLock(tmp_path).acquire()
-                time.sleep(3)
+                lock = lock_of(tmp_path)
+                lock.acquire()
+                time.sleep(1)
                 code = 0
             except UserError:
                 code = 1
@@ -160,7 +132,7 @@ def test_a_training_leaves_a_run_alone_that_another_one_holds(
     assert train_program.main([*where, *short, "--n_epochs", "1"]) == 0
     folder = tmp_path / "checkpoints" / "run"
     assert not (folder / LOCK_FILE).exists()
-    with RunFolder(folder) as other:
+    with Checkpointer(folder) as other:
         other.claim()
         before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
         capsys.readouterr()

@@ -16,7 +16,7 @@ import test as test_program
 import train as train_program
 from models.networks import create_generator
 from tests.conftest import small_model_flags
-from util.engine.checkpoint import save_nets
+from util.engine.weights import save_nets
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -19,8 +19,8 @@ from options import parse_train
 from tests.conftest import small_model_flags
 from tests.test_end_to_end import Workplace
 from util.engine import loop as training
+from util.engine.checkpoint import Checkpointer
 from util.engine.records import BEST_FILE, best_tag
-from util.engine.run_folder import RunFolder
 from util.engine.stop import Interrupt
 from util.engine.validation import Validator
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
@@ -249,10 +249,10 @@ def test_a_run_that_dies_after_a_validation_makes_up_for_it(
         pass
 
     assert work.train(*FLAGS, "--val_freq", "2", "--save_epoch_freq", "9", name="whole") == 0
-    do, calls = getattr(RunFolder, dies_in), 0
+    do, calls = getattr(Checkpointer, dies_in), 0
     fatal = {"save_state": 2, "save_best": 1}[dies_in]  # the state is saved before the validation as well
 
-    def die(self: RunFolder, state: Any) -> None:
+    def die(self: Checkpointer, state: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == fatal:
@@ -260,7 +260,7 @@ def test_a_run_that_dies_after_a_validation_makes_up_for_it(
         do(self, state)
 
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr(RunFolder, dies_in, die)
+        patch.setattr(Checkpointer, dies_in, die)
         work.train(*FLAGS, "--val_freq", "2", "--save_epoch_freq", "9", name="parts")
     assert len(metrics_of(work, "parts")) == 1
     assert work.train("--continue_train", "--display_id", "0", name="parts") == 0

@@ -94,7 +94,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 def write_durably(
     path: Path,
-    write: Callable[[BinaryIO], None],
+    write: Callable[[BinaryIO], object],
     *,
     check: Callable[[Path], None] | None = None,
     previous: Path | None = None,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.clip import let_patches_lead, load_clip
-from util.engine.checkpoint import load_file
+from util.engine.weights import load_file
 from util.errors import UserError
 from util.numerics import at_least_float32
 

@@ -19,9 +19,10 @@ from typing import Any
 from options import Options, parse_train, read_options
 from options.flags import TRAIN, options_of
 from scripts._ablation.grids import Grid, GridRow
-from util.engine.run_folder import OPTIONS_FILE, STATE_FILE
+from util.engine.checkpoint import STATE_FILE
 from util.errors import UserError
 from util.files import write_atomically
+from util.names import OPTIONS_FILE
 from util.option import Scope
 
 ROOT = Path(__file__).resolve().parents[2]

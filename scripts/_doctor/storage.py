@@ -83,12 +83,12 @@ def check_folder(
 
 def check_run(request: Request) -> Iterator[Finding]:
     """The run's options and its training state; raises :class:`util.errors.UserError` where they cannot be used."""
-    from util.engine.checkpoint import load_file
-    from util.engine.run_folder import RunFolder
+    from util.engine.checkpoint import Checkpointer
+    from util.engine.weights import load_file
     from util.errors import UserError
 
     opt = request.options_of_run()
-    subject, folder = f"run {opt.name}", RunFolder(Path(opt.checkpoints_dir) / opt.name)
+    subject, folder = f"run {opt.name}", Checkpointer(Path(opt.checkpoints_dir) / opt.name)
     states = [file for file in (folder.state_file, folder.previous_state_file) if file.is_file()]
     if not states:
         todo = "with --continue_train only the networks go on, the optimizers start afresh"
@@ -107,19 +107,19 @@ def check_run(request: Request) -> Iterator[Finding]:
 
 
 def _who_trains(folder: Path) -> str:
-    """A note where a process shows signs of life in the folder."""
-    from util.engine.lock import LOCK_FILE, SILENCE_SECONDS
+    """A note where a process holds the run's lock."""
+    from util.engine.checkpoint import LOCK_FILE
+    from util.lock import owner_of
 
-    lock = folder / LOCK_FILE
-    alive = lock.is_file() and time.time() - lock.stat().st_mtime < SILENCE_SECONDS
-    return "; a process trains there now, or did within the last minutes" if alive else ""
+    owner = owner_of(folder / LOCK_FILE)
+    return f"; it is being trained now by {owner}" if owner else ""
 
 
 def check_networks(
     request: Request, budget: float = LOADING_SECONDS, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Finding]:
     """Whether the run's network files load: the latest first, then as many as there is time for."""
-    from util.engine.checkpoint import load_file
+    from util.engine.weights import load_file
     from util.errors import UserError
     from util.names import check_name
 

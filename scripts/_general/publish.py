@@ -13,10 +13,11 @@ import yaml
 from torch import Tensor
 
 from options.runs import read_options
-from util.engine.checkpoint import load_file, net_file, save_atomically
-from util.engine.run_folder import LATEST, OPTIONS_FILE
+from util.engine.checkpoint import LATEST
+from util.engine.weights import load_file, net_file, save_atomically
 from util.errors import UserError
 from util.files import write_text_atomically
+from util.names import OPTIONS_FILE
 
 CARD = "card.json"
 GENERATOR = "G_A"

@@ -1,262 +1,267 @@
-"""Network files ``<tag>_net_<NET>.pth``: plain state dicts, interchangeable with CycleGAN's and CUT's."""
+"""The folder of a training run: its training state, one file from which it continues, and its networks' files."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import logging
-import os
-import pickle
 import re
-import struct
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from util.engine.records import best_tag
+from util.engine.state import TrainingState
+from util.engine.weights import Describe, load_file, load_nets, net_file, save_atomically, save_nets
 from util.errors import UserError
-from util.files import write_durably
-from util.suggest import did_you_mean
+from util.files import cannot_write, remove_temporaries, sync_file, write_text_atomically
+from util.lock import Lock
+from util.names import OPTIONS_FILE
+from util.trackers.csv_files import CSV_NAME, LOG_NAME, METRICS_NAME, PREVIOUS_METRICS_NAME
 
 logger = logging.getLogger(__name__)
 
-Describe = Callable[[Mapping[str, Tensor]], dict[str, str]]
-_MARK = b"sha256:"
-_COMMENT_LENGTH = "<H"  # the last field of a zip archive, before its comment
-_NO_COMMENT = struct.pack(_COMMENT_LENGTH, 0)
-_BLOCK = 1 << 20  # bytes read at once
-_RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+LOCK_FILE = "run.lock"
+STATE_FILE = "training_state.pth"
+PREVIOUS_STATE_FILE = "training_state.previous.pth"
+DAMAGED_STATE_FILE = "training_state.damaged.pth"
+LATEST = "latest"
+KEEP_ALL = 0
+_TABLES = (CSV_NAME, METRICS_NAME, LOG_NAME)
+_NUMBERED = re.compile(r"(iter_)?(\d+)_net_.+\.pth")
 
 
-def net_file(folder: Path, tag: str, name: str) -> Path:
-    """Where network ``name`` is kept under ``tag`` (``latest``, ``best_psnr`` or an epoch's number)."""
-    return folder / f"{tag}_net_{name}.pth"
+class NullCheckpointer:
+    """What every process but the main one has in distributed training: it keeps nothing."""
+
+    def remember_options(self) -> None:
+        """Nothing."""
+
+    def save(self, tag: str, state: TrainingState) -> None:
+        """Nothing."""
+
+    def save_state(self, state: TrainingState) -> None:
+        """Nothing."""
+
+    def save_best(self, state: TrainingState) -> None:
+        """Nothing."""
 
 
-def save_atomically(content: Any, path: Path, *, previous: Path | None = None) -> None:
-    """``torch.save`` that leaves either the old file or the whole new one, with a checksum inside.
+class Checkpointer:
+    """``checkpoints/<name>``: options, network files, training state, and the lock of the process that trains there.
 
-    The file stays an ordinary one that ``torch.load`` reads: the checksum is the comment of its zip archive. With
-    ``previous`` the new file is read back and compared with its checksum before it takes the old one's place, which is
-    kept under that name.
-
-    Raises:
-        CannotWrite: the file cannot be written.
+    A context that gives back the lock, if it was taken. ``keep`` is how many numbered checkpoints stay; 0 = all.
     """
 
-    def write(file: BinaryIO) -> None:
-        recorder = _Recorder(file)
-        torch.save(content, recorder)  # type: ignore[arg-type]
-        if recorder.error is not None:
-            raise recorder.error
-        note = _MARK + recorder.digest.hexdigest().encode("ascii")
-        file.seek(-len(_NO_COMMENT), os.SEEK_END)
-        file.write(struct.pack(_COMMENT_LENGTH, len(note)) + note)
-
-    write_durably(path, write, check=None if previous is None else _check_written, previous=previous)
-
-
-class _Recorder:
-    """What ``torch.save`` writes to: passes everything on, and sums it up.
-
-    An error waits in ``error`` until torch is done, because its C++ code would end the process, or lose the reason.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.digest = file, hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        if self.error is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self.error = error
-            self.digest.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Whoever opened the file does that."""
-
-
-def _check_written(path: Path) -> None:
-    if not fits_checksum(path):
-        raise OSError(None, "what was written comes back different: is the disk failing?")
-
-
-def fits_checksum(path: Path) -> bool | None:
-    """Whether a file is what :func:`save_atomically` wrote; None if it has no checksum (from elsewhere, or cut off).
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    digest, length = hashlib.sha256(), len(_MARK) + 2 * hashlib.sha256().digest_size
-    with path.open("rb") as file:
-        left = file.seek(0, os.SEEK_END) - length - len(_NO_COMMENT)
-        if left < 0:
-            return None
-        file.seek(-length, os.SEEK_END)
-        note = file.read()
-        if not note.startswith(_MARK):
-            return None
-        file.seek(0)
-        while left > 0 and (block := file.read(min(left, _BLOCK))):
-            digest.update(block)
-            left -= len(block)
-    digest.update(_NO_COMMENT)
-    return note == _MARK + digest.hexdigest().encode("ascii")
-
-
-def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
-    """Contents of a file of tensors and plain values; nothing in it can run code.
-
-    Raises:
-        UserError: the file cannot be read, is damaged, or holds anything else.
-    """
-    try:
-        damaged = fits_checksum(path) is False
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it wonders at strange files, which are refused in a sentence below
-            content = None if damaged else torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as reason:
-        raise UserError(f"{path} does not exist; check the path.") from reason
-    except pickle.UnpicklingError as reason:
-        raise UserError(
-            f"{path} holds more than tensors or is damaged, so it is not loaded; use a plain state dict."
-        ) from reason
-    except Exception as reason:  # whatever a file that is no checkpoint makes torch stumble over
-        raise UserError(
-            f"{path} is damaged or not a checkpoint ({type(reason).__name__}); restore a copy or use another one."
-        ) from reason
-    if damaged:
-        raise UserError(f"{path} is damaged (its checksum does not fit); restore a copy or use another one.")
-    return content
-
-
-def save_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str) -> None:
-    """Write every network under ``tag``, on the CPU."""
-    for name, network in nets.items():
-        save_atomically(_on_cpu(network), net_file(folder, tag, name))
-
-
-def repair_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str) -> list[str]:
-    """Write those files under ``tag`` that are not these networks, bit for bit; returns their names."""
-    written = []
-    for name, network in nets.items():
-        path, state = net_file(folder, tag, name), _on_cpu(network)
-        if not _holds(path, state):
-            save_atomically(state, path)
-            written.append(path.name)
-    return written
-
-
-def _on_cpu(network: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().cpu() for key, value in network.state_dict().items()}
-
-
-def _holds(path: Path, state: Mapping[str, Tensor]) -> bool:
-    try:
-        stored = load_file(path)
-    except UserError:
-        return False
-    if not isinstance(stored, Mapping) or stored.keys() != state.keys():
-        return False
-    return all(isinstance(stored[key], Tensor) and torch.equal(stored[key], state[key]) for key in state)
-
-
-def load_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str, describe: Describe) -> None:
-    """Load every network of ``nets`` from ``folder``; ``describe`` explains a mismatch in terms of flags.
-
-    Raises:
-        UserError: a file is missing, unreadable or of another architecture.
-    """
-    for name, network in nets.items():
-        path = net_file(folder, tag, name)
-        if not path.is_file():
-            raise UserError(_missing(path, folder, tag, name))
-        load_net(network, path, describe)
-
-
-def load_weights(nets: Mapping[str, nn.Module], place: Path, tag: str, describe: Describe) -> None:
-    """Load ``nets`` from a run's folder, or the only one of them from its file; see :func:`load_nets`.
-
-    Raises:
-        UserError: as there, and if several networks are asked of one file.
-    """
-    if not place.is_file():
-        load_nets(nets, place, tag, describe)
-        return
-    if len(nets) != 1:
-        raise UserError(
-            f"--checkpoint {place}: this model tests with {len(nets)} networks ({', '.join(nets)}); give its run."
+    def __init__(self, path: Path, *, keep: int = KEEP_ALL) -> None:
+        self.path, self._keep = path, keep
+        self._lock = Lock(
+            path / LOCK_FILE,
+            f"{path} is being trained by {{owner}}; wait for it, stop it, or use another --name.",
         )
-    (name, network), *_ = nets.items()
-    usual = place.with_name(re.sub(r"_net_.+\.pth$", f"_net_{name}.pth", place.name))
-    if usual != place and usual.is_file():
-        logger.warning("--checkpoint %s: the network that this run is tested with is %s beside it", place, usual.name)
-    load_net(network, place, describe)
+        self._options: str | None = None
 
+    def __enter__(self) -> Checkpointer:
+        return self
 
-def load_net(network: nn.Module, path: Path, describe: Describe) -> None:
-    """Load one network; see :func:`load_nets`."""
-    stored = load_file(path)
-    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise UserError(f"{path} is not a network's state dict; give one tensor per parameter.")
-    put_into(network, stored, path, describe)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
 
+    @property
+    def options_file(self) -> Path:
+        """The run's resolved options."""
+        return self.path / OPTIONS_FILE
 
-def put_into(network: nn.Module, stored: Mapping[str, Tensor], path: Path, describe: Describe) -> None:
-    """Load a state dict that came from ``path``.
+    @property
+    def state_file(self) -> Path:
+        """The one file that a run goes on from."""
+        return self.path / STATE_FILE
 
-    Raises:
-        UserError: it is of another architecture; the message names the flags.
-    """
-    state = _without_leftovers(stored, network)
-    own = network.state_dict()
-    if state.keys() == own.keys() and all(state[key].shape == own[key].shape for key in own):
-        network.load_state_dict(state)
-        return
-    raise UserError(_mismatch(path, describe(state), describe(own)))
+    @property
+    def previous_state_file(self) -> Path:
+        """The state before it, for the case that a disk damages the newest."""
+        return self.path / PREVIOUS_STATE_FILE
 
+    def claim(self) -> None:
+        """Make sure that no other process trains here, until the end of the context; sweep up what one has left.
 
-def without_wrapper(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without the ``module.`` that DataParallel puts in front of every key."""
-    return {key.removeprefix("module."): value for key, value in stored.items()}
+        Raises:
+            UserError: one does, or the folder cannot be written to.
+        """
+        if not self._lock.held:
+            self._lock.acquire()
+            remove_temporaries(self.path)
 
+    def create(self, *, fresh: bool) -> None:
+        """Make the folder and claim it; a ``fresh`` run moves an earlier run of the same name aside.
 
-def _without_leftovers(stored: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Drop DataParallel's ``module.`` and the running statistics that instance norm had before torch 0.4."""
-    state = without_wrapper(stored)
-    own = network.state_dict()
-    modules = dict(network.named_modules())
+        Raises:
+            UserError: the folder cannot be made or written to, or another process trains there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if fresh and self._holds_weights():
+                self.claim()
+                aside = self._free_name()
+                self._lock.release()  # otherwise it would move along
+                self.path.rename(aside)
+                logger.warning("%s held earlier weights; it is now %s", self.path, aside)
+                self.path.mkdir()
+        except OSError as reason:
+            raise UserError(
+                f"--checkpoints_dir: {self.path} cannot be written ({reason.strerror}); choose another folder."
+            ) from reason
+        self.claim()
 
-    def is_leftover(key: str) -> bool:
-        owner, _, leaf = key.rpartition(".")
-        return key not in own and leaf in _RUNNING_STATISTICS and isinstance(modules.get(owner), nn.InstanceNorm2d)
+    def _holds_weights(self) -> bool:
+        states = (self.state_file, self.previous_state_file)
+        return any(state.is_file() for state in states) or any(self.path.glob("*_net_*.pth"))
 
-    return {key: value for key, value in state.items() if not is_leftover(key)}
+    def _free_name(self) -> Path:
+        number = 1
+        while (candidate := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        return candidate
 
+    def save(self, tag: str, state: TrainingState) -> None:
+        """Write the training state, then the networks under ``latest`` and, if it is another one, ``tag``.
 
-def _missing(path: Path, folder: Path, tag: str, name: str) -> str:
-    if not folder.is_dir():
-        return f"{folder} does not exist; check --name and --checkpoints_dir, or train first."
-    tags = sorted(match[1] for file in folder.iterdir() if (match := re.match(rf"(.+)_net_{name}\.pth$", file.name)))
-    if tags:
-        hint = "" if tag.isdecimal() else did_you_mean(tag, tags)
-        return f"--epoch {tag}: {path.name} is not in {folder}; there are checkpoints of {', '.join(tags)}{hint}."
-    others = sorted({match[1] for file in folder.iterdir() if (match := re.match(r".+_net_(.+)\.pth$", file.name))})
-    hint = f"it holds networks {', '.join(others)}: does --model fit?" if others else "train first."
-    return f"{path} does not exist; {hint}"
+        Raises:
+            UserError: a file cannot be written, or another process has taken over; the state is the old or the new one.
+        """
+        state.tags = tuple(dict.fromkeys((LATEST, tag)))
+        self.save_state(state)
+        self._save_nets(state, state.tags)
+        self._remove_numbered_before(tag)
 
+    def _save_nets(self, state: TrainingState, tags: Iterable[str]) -> None:
+        with state.stepper.ema_scope():
+            for tag in tags:
+                save_nets(state.stepper.model.nets, self.path, tag)
 
-def _mismatch(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    differing = [flag for flag in {**wanted, **stored} if stored.get(flag) != wanted.get(flag)]
-    if not stored or not differing:
-        return f"{path} is of another architecture than the options describe; check --model, --netG and --netD."
-    details = "; ".join(
-        f"{flag} is {stored.get(flag, 'absent')} in the file but {wanted.get(flag, 'absent')} in the options"
-        for flag in differing
-    )
-    return f"{path} is of another architecture: {details}; change the options to fit the file."
+    def save_state(self, state: TrainingState) -> None:
+        """Write the training state alone; the one before it stays as ``training_state.previous.pth``.
+
+        It holds the networks too, so that whatever instant the process dies at, it is complete in itself. What the
+        tables say of the time before it is on the disk first.
+        """
+        self._be_there()
+        state.options = self._options or ""
+        for name in _TABLES:
+            sync_file(self.path / name)
+        save_atomically(state.state_dict(), self.state_file, previous=self.previous_state_file)
+
+    def _be_there(self) -> None:
+        """Make sure that the folder is ours and exists; one that was deleted meanwhile is made again."""
+        if not self.path.is_dir():
+            logger.warning("%s was deleted; it is made again, without what was in it", self.path)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
+        self._lock.check()
+        if self.options_file.is_file():
+            if self._options is None:
+                with contextlib.suppress(OSError, UnicodeDecodeError):
+                    self._options = self.options_file.read_text(encoding="utf-8")
+        elif self._options is not None:
+            write_text_atomically(self.options_file, self._options)
+
+    def remember_options(self) -> None:
+        """Read the options that the run was started with, which become part of its state."""
+        self._be_there()
+
+    def _remove_numbered_before(self, tag: str) -> None:
+        """Remove all but the last few numbered checkpoints, now that those of ``tag`` are complete."""
+        newest = _NUMBERED.fullmatch(net_file(self.path, tag, "any").name)
+        if newest is None or self._keep == KEEP_ALL:
+            return
+        files: dict[int, list[Path]] = {}
+        for path in self.path.glob("*_net_*.pth"):
+            match = _NUMBERED.fullmatch(path.name)
+            if match and match[1] == newest[1] and int(match[2]) <= int(newest[2]):
+                files.setdefault(int(match[2]), []).append(path)
+        for number in sorted(files)[: -self._keep]:
+            for path in files[number]:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def save_best(self, state: TrainingState) -> None:
+        """Keep the networks of this moment under the name of every metric that they are the best by, and the records.
+
+        To be called after :meth:`save_state`: for a run that dies in between, :meth:`resume` makes up for it.
+        """
+        self._save_nets(state, map(best_tag, state.records.best_at(state.position.total_images)))
+        state.records.write(self.path)
+
+    def put_metrics_aside(self) -> None:
+        """Keep the table of validations that were measured otherwise under another name, so that it is not mixed.
+
+        Raises:
+            UserError: it cannot be renamed.
+        """
+        table = self.path / METRICS_NAME
+        try:
+            if table.is_file():
+                table.replace(self.path / PREVIOUS_METRICS_NAME)
+        except OSError as reason:
+            raise cannot_write(self.path / PREVIOUS_METRICS_NAME, reason) from reason
+
+    def resume(self, state: TrainingState, tag: str, describe: Describe) -> bool:
+        """Bring ``state`` to where the run stood: from its training state (True), which ``latest`` names.
+
+        Where there is none, as with other projects' weights, load the networks of ``tag`` alone (False).
+
+        Raises:
+            UserError: a file is missing, damaged or of other options; another tag although there is a training state.
+        """
+        if not self.state_file.is_file() and not self.previous_state_file.is_file():
+            load_nets(state.stepper.model.nets, self.path, tag, describe)
+            logger.warning(
+                "%s: only the networks of '%s' are loaded; optimizers start fresh at epoch %d",
+                *(self.path, tag, state.position.epoch),
+            )
+            return False
+        if tag != LATEST:
+            raise UserError(
+                f"--epoch {tag}: {self.path} goes on from its training state only; to start from epoch {tag}, "
+                f"copy {tag}_net_*.pth to the folder of another --name."
+            )
+        content, file = self._load_newest(state)
+        state.load_state_dict(content, file, describe)
+        position = state.position
+        logger.info("continuing %s: epoch %d, after %d images in all", self.path, position.epoch, position.total_images)
+        self._finish_save(state)
+        return True
+
+    def _load_newest(self, state: TrainingState) -> tuple[Any, Path]:
+        """The newest training state that is whole, and its file; a damaged one makes way for the one before it."""
+        device = state.stepper.device
+        if not self.previous_state_file.is_file():
+            return load_file(self.state_file, device), self.state_file
+        try:
+            return load_file(self.state_file, device), self.state_file
+        except UserError as damage:
+            content = load_file(self.previous_state_file, device)
+            reason = damage if self.state_file.is_file() else f"{self.state_file} is missing."
+            logger.warning("going on from the state before the last, because %s", reason)
+        try:
+            if self.state_file.is_file():
+                self.state_file.replace(self.path / DAMAGED_STATE_FILE)
+            self.previous_state_file.replace(self.state_file)
+        except OSError as error:
+            raise cannot_write(self.state_file, error) from error
+        return content, self.state_file
+
+    def _finish_save(self, state: TrainingState) -> None:
+        """Do again all that :meth:`save` and :meth:`save_best` do after the state: the process may have died in it.
+
+        The run may be finished, so that no later save would do it.
+        """
+        self._save_nets(state, state.tags)
+        if state.records.last_epoch:
+            self.save_best(state)
+        for tag in state.tags:
+            self._remove_numbered_before(tag)

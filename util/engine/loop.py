@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from util.engine.checkpoint import LATEST, Checkpointer, NullCheckpointer
 from util.engine.distributed import SHARE, Distributed, LostProcess
 from util.engine.nonfinite import STOP, LossWatch, NotFinite, Step, check_weights
 from util.engine.oom import explain_oom
-from util.engine.run_folder import LATEST, Checkpointer
 from util.engine.schedule import Progress
 from util.engine.state import TrainingState
 from util.engine.stop import Deadline, Interrupt
@@ -75,7 +75,7 @@ class Training:
         self,
         state: TrainingState,
         loader: Loader,
-        run_folder: Checkpointer,
+        run_folder: Checkpointer | NullCheckpointer,
         trackers: Trackers,
         every: Frequencies,
         validation: Validation | None = None,

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from util.engine.checkpoint import Describe, put_into
 from util.engine.records import Records
 from util.engine.step import Stepper
+from util.engine.weights import Describe, put_into
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class TrainingState:
     options: str = ""
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as tensors and plain values, which :func:`util.engine.checkpoint.load_file` reads."""
+        """All of it as tensors and plain values, which :func:`util.engine.weights.load_file` reads."""
         return {
             "format": FORMAT,
             "position": dataclasses.asdict(self.position),
