@@ -138,6 +138,7 @@ def generator_from(opt: Any, input_nc: int, output_nc: int) -> Generator:
         antialias_down=not opt.no_antialias,
         antialias_up=not opt.no_antialias_up,
         residual=opt.residual,
+        nafnet_blocks=opt.nafnet_blocks,
         init_type=opt.init_type,
         init_gain=opt.init_gain,
     )

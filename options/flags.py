@@ -18,8 +18,10 @@ from data.transforms import PREPROCESS
 from models.losses import GAN_MODES
 from models.networks import DISCRIMINATORS, GENERATORS
 from models.networks.init import INIT_TYPES
+from models.networks.nafnet import BLOCKS
 from models.networks.norm import NORMS
 from options.schema import (
+    block_counts,
     count_or_all,
     decay_rate,
     device_ids,
@@ -99,6 +101,13 @@ NETWORK_OPTIONS: tuple[Option, ...] = (
     Option("no_antialias", False, "plain strided convolutions instead of blurred downsampling", scope=ARCHITECTURE),
     Option("no_antialias_up", False, "transposed convolutions instead of blurred upsampling", scope=ARCHITECTURE),
     Option("residual", False, "the generator predicts a change: output = input + network(input)", scope=ARCHITECTURE),
+    Option(
+        "nafnet_blocks",
+        BLOCKS,
+        "blocks of --netG nafnet: on each level down, in the middle, on each level up",
+        block_counts,
+        scope=ARCHITECTURE,
+    ),
     Option("init_type", "xavier", "how weights are initialized", choices=INIT_TYPES),
     Option("init_gain", 0.02, "scale of the initial weights (standard deviation for normal)", above=0),
 )

@@ -164,6 +164,16 @@ def label(text: str) -> str:
     raise argparse.ArgumentTypeError(f"'{text}' may hold only letters, digits, '_' and '-'")
 
 
+def block_counts(text: str) -> str:
+    """How many blocks each stage of a U-shaped network has: down, middle, up, as in ``1,1,2,8,1,1,1``."""
+    counts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[1-9]\d?", count) for count in counts) or len(counts) not in range(3, 18, 2):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no list of block counts: stages down, the middle, equally many stages up, as in 1,1,2,8,1,1,1"
+        )
+    return ",".join(counts)
+
+
 def name_list(text: str) -> tuple[str, ...]:
     """Names separated by commas; blanks around them and empty ones are dropped."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -9,6 +9,7 @@ from torch import nn
 
 from models.networks.generator import Generator, State
 from models.networks.init import initialize
+from models.networks.nafnet import BLOCKS, NAFNetGenerator
 from models.networks.patch_sampler import PatchSampler
 from models.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from models.networks.resnet import ResnetGenerator
@@ -23,6 +24,7 @@ GENERATOR_REGISTRY: dict[str, tuple[type[Generator], dict[str, Any]]] = {
     "unet_128": (UnetGenerator, {"levels": 7}),
     "resunet": (ResidualUnetGenerator, {}),
     "resunet_histogram": (ResidualUnetGenerator, {"histogram": True}),
+    "nafnet": (NAFNetGenerator, {}),
 }
 """``--netG`` → the family and what the name stands for; see :class:`models.networks.generator.Generator`."""
 GENERATORS = tuple(GENERATOR_REGISTRY)
@@ -44,6 +46,7 @@ def create_generator(
     antialias_down: bool = True,
     antialias_up: bool = True,
     residual: bool = False,
+    nafnet_blocks: str = BLOCKS,
     init_type: str = "xavier",
     init_gain: float = 0.02,
 ) -> Generator:
@@ -65,6 +68,7 @@ def create_generator(
         antialias_down=antialias_down,
         antialias_up=antialias_up,
         residual=residual,
+        nafnet_blocks=nafnet_blocks,
         **settings,
     )
     initialize(generator, init_type, init_gain)
