@@ -17,6 +17,7 @@ DATASETS: Registry[type[TrainingDataset]] = Registry(
     "--dataset_mode",
     {
         "aligned": "data.datasets:AlignedDataset",
+        "rain": "data.rain_dataset:RainDataset",
         "single": "data.datasets:SingleDataset",
         "unaligned": "data.datasets:UnalignedDataset",
     },

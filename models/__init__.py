@@ -14,6 +14,7 @@ MODELS: Registry[type[Model]] = Registry(
         "cclgan": "models.cclgan_model:CCLGANModel",
         "cut": "models.cut_model:CUTModel",
         "cycle_gan": "models.cycle_gan_model:CycleGANModel",
+        "restoration": "models.restoration_model:RestorationModel",
     },
 )
 
