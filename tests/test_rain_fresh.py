@@ -80,7 +80,7 @@ def test_clean_stays_clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rain_adds_light_where_it_is_put_on_as_light(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fresh, "JPEG_SHARE", 0.0)
+    monkeypatch.setattr(fresh, "ANY_CAMERA_SHARE", 0.0)
     only(monkeypatch, "night")
     for seed in range(12):
         rainy, clean, _ = rainy_pair(photograph(), rng(seed))

@@ -8,7 +8,8 @@ on the image. The kinds:
 ``lines``  straight streaks of one direction, sparse to dense    ``fine``   short and faint
 ``heavy``  dense layers of up to five directions                 ``night``  short bright dashes in the color of lamps
 ``noise``  thresholded noise under motion blur                   ``snow``   flakes, splashes, drops out of focus
-``photo``  near and far streaks, grain, a thin veil              ``clean``  none: what is clean stays as it is
+``photo``  near and far streaks, grain, a thin veil              ``dense``  soft streaks all over, as in downpours
+``clean``  none: what is clean stays as it is
 
 The same generator state gives the same pair.
 """
@@ -16,25 +17,28 @@ The same generator state gives the same pair.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
 import scipy.fft  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 Float = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-SHARES = {"lines": 0.24, "heavy": 0.22, "noise": 0.15, "photo": 0.14, "fine": 0.06, "night": 0.06, "snow": 0.03,
-          "clean": 0.10}  # fmt: skip
+SHARES = {"lines": 0.21, "heavy": 0.18, "noise": 0.12, "photo": 0.13, "dense": 0.17, "fine": 0.05, "night": 0.05,
+          "snow": 0.02, "clean": 0.07}  # fmt: skip
 # Lengths are pixels at a shorter side of about 400; a streak much longer than the crop looks the same in it.
 LONGEST = 1.8
 SECOND_KIND = 0.08
-JPEG_SHARE, JPEG_QUALITY = 0.08, (75, 97)
+# Photographs come sharpened, noisy and compressed: so are both sides of this share of the samples, by kind.
+CAMERA_SHARE = {"lines": 0.15, "heavy": 0.15, "clean": 0.4}
+ANY_CAMERA_SHARE = 0.6
+JPEG_QUALITY = (55, 98)
 DULL_SHARE = 0.35  # of the photographs under another light: darker, flatter, grayer
 BLOCKY_GLOW = 12  # pixels of a cell of the night's light map
 
@@ -239,6 +243,24 @@ def photo(shape: tuple[int, int], size: float, rng: Rng) -> Float:
     return s
 
 
+def dense(shape: tuple[int, int], size: float, rng: Rng) -> Float:
+    """Soft streaks all over, hardly any place without, as in photographs of downpours.
+
+    Part of their mean is left out, since it is a veil that cannot be told from haze: so this may be below 0.
+    """
+    base = some_streak(rng, size, LONGEST * max(shape), (8, 60), (0.9, 3.0), rng.choice([12, 30]))
+    base = replace(base, soft=rng.uniform(0.25, 0.6))
+    jitter = rng.uniform(0.5, 6)
+    s = scatter(alike(base, 3, jitter, 0.35, rng), shape, log_uniform(rng, 0.15, 2.5), rng.uniform(0.4, 1.0), rng)
+    if rng.random() < 0.6:
+        far = rng.uniform(1.6, 4)
+        small = replace(base, length=max(3.0, base.length / far), width=max(0.8, base.width / far))
+        grain = scatter(alike(small, 2, jitter, 0.3, rng), shape, log_uniform(rng, 0.3, 2.5), 0.8, rng)
+        s += grain * np.float32(rng.uniform(0.2, 0.8))
+    s *= np.float32(log_uniform(rng, 0.04, 0.45))
+    return s - np.float32(rng.uniform(0, 1)) * s.mean()
+
+
 def fine(shape: tuple[int, int], size: float, rng: Rng) -> Float:
     """Short, thin, faint, few."""
     base = some_streak(rng, size, LONGEST * max(shape), (5, 40), (0.8, 2.2), 25)
@@ -267,7 +289,8 @@ def snow(shape: tuple[int, int], size: float, rng: Rng) -> Float:
 
 
 KINDS: dict[str, Callable[[tuple[int, int], float, Rng], Float]] = {
-    "lines": lines, "heavy": heavy, "noise": noise, "photo": photo, "fine": fine, "night": dashes, "snow": snow,
+    "lines": lines, "heavy": heavy, "noise": noise, "photo": photo, "dense": dense,
+    "fine": fine, "night": dashes, "snow": snow,
 }  # fmt: skip
 
 
@@ -309,12 +332,12 @@ def nightfall(image: Float, rng: Rng) -> tuple[Float, Float]:
     return np.clip(image, 0, 1), light
 
 
-def compose(image: Float, s: Float, rng: Rng) -> Float:
-    """Put the pattern on the image: as light on top, by screen, or in front of it."""
+def compose(image: Float, s: Float, rng: Rng, *, natural: bool) -> Float:
+    """Put the pattern on the image: as light on top, by screen, or in front of it, as ``natural`` rain mostly is."""
     pattern = 1 - np.exp(-s) if rng.random() < 0.5 else np.minimum(s, 1)
     bright = np.percentile(image[::4, ::4] @ LUMA, 90)
-    how = rng.random()
-    if rng.random() < 0.6:
+    how = rng.random() + 0.35 * natural
+    if rng.random() < (0.2 if natural else 0.6):
         color = np.ones(3, np.float32)
     else:
         color = np.full(3, min(1.0, max(0.45, bright) * rng.uniform(0.85, 1.2)), np.float32)
@@ -338,11 +361,29 @@ def veil(image: Float, rng: Rng) -> Float:
     return image + (color - image) * share[..., None]
 
 
-def jpeg(pixels: Pixels, quality: int) -> Pixels:
-    """Through a JPEG file and back."""
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
+def camera(images: list[Pixels], rng: Rng) -> list[Pixels]:
+    """All images blurred, sharpened, noisy, through a JPEG file: each perhaps, and all alike."""
+    filters: list[ImageFilter.Filter] = []
+    if rng.random() < 0.25:
+        filters.append(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9)))
+    if rng.random() < 0.4:
+        filters.append(ImageFilter.UnsharpMask(rng.uniform(0.6, 2), int(rng.uniform(30, 160)), 0))
+    grain = rng.normal(0, rng.uniform(0.5, 4), images[0].shape) if rng.random() < 0.2 else None
+    quality = int(rng.integers(*JPEG_QUALITY)) if rng.random() < 0.75 else None
+    out = []
+    for pixels in images:
+        image = Image.fromarray(pixels)
+        for each in filters:
+            image = image.filter(each)
+        pixels = np.asarray(image)
+        if grain is not None:
+            pixels = np.clip(pixels + grain, 0, 255).round().astype(np.uint8)
+        if quality is not None:
+            buffer = BytesIO()
+            Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+            pixels = np.asarray(Image.open(buffer))
+        out.append(pixels)
+    return out
 
 
 def to_pixels(image: Float) -> Pixels:
@@ -371,9 +412,12 @@ def rainy_pair(clean: Pixels, rng: Rng) -> tuple[Pixels, Pixels, str]:
             s = s * np.exp(gust)
         if rng.random() < (0.3 if kind in ("photo", "fine") else 0.03):
             rainy = veil(rainy, rng)
-        rainy = compose(rainy, s, rng) if light is None else rainy + np.minimum(s, 1.5)[..., None] * light
+        natural = kind in ("photo", "dense", "fine", "snow")
+        if light is None:
+            rainy = compose(rainy, s, rng, natural=natural)
+        else:
+            rainy = rainy + np.minimum(s, 1.5)[..., None] * light
     before, after = to_pixels(rainy), to_pixels(image)
-    if rng.random() < JPEG_SHARE:
-        quality = int(rng.integers(*JPEG_QUALITY))
-        before, after = jpeg(before, quality), jpeg(after, quality)
+    if rng.random() < CAMERA_SHARE.get(kind, ANY_CAMERA_SHARE):
+        before, after = camera([before, after], rng)
     return before, after, kind
