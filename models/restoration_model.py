@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.optim import AdamW
 
 from models.base_model import Batch, Model, Phase, generator_from, need_equal_channels
 from models.losses import restoration
+from util.engine.schedule import Cosine, WarmUp
 from util.errors import UserError
 from util.option import Option
 from util.streams import Stream
@@ -39,6 +42,8 @@ class RestorationModel(Model):
         Option("lambda_SSIM", 0.0, "weight of 1 − SSIM", minimum=0),
         Option("lambda_FFT", 0.02, "weight of L1 between the spectra", minimum=0),
         Option("lambda_gray", 0.0, "weight of the color of what is removed; rain is gray", minimum=0),
+        Option("weight_decay", 1e-4, "of AdamW", minimum=0),
+        Option("lr_warmup", 200, "steps in which --lr_policy cosine, here per step, rises to --lr", minimum=0),
         Option("clean_share", 0.0, "of the images, the share that is clean on both sides", minimum=0, maximum=1),
     )
     streams: ClassVar[tuple[Stream, ...]] = (Stream("A"), Stream("B", paired_with="A", channels="output_nc"))
@@ -60,6 +65,7 @@ class RestorationModel(Model):
             "batch_size": 8,
             "lr": 1e-3,
             "beta1": 0.9,
+            "beta2": 0.9,
             "ema": 0.999,
             "clip_grad": 0.1,
             "lr_policy": "cosine",
@@ -85,7 +91,12 @@ class RestorationModel(Model):
         if opt.clean_share > 0:
             need_equal_channels(opt, "--clean_share", "--clean_share 0")
         self.charbonnier, self.clean_share = opt.charbonnier, opt.clean_share
-        self.phases = (Phase("G", ("G",), self.losses),)
+        adamw = partial(AdamW, lr=opt.lr, betas=(opt.beta1, opt.beta2), weight_decay=opt.weight_decay, fused=True)
+        falling = Cosine(per_step=True)
+        schedule = WarmUp(falling, opt.lr_warmup, per_step=True) if opt.lr_warmup else falling
+        self.phases = (
+            Phase("G", ("G",), self.losses, adamw, schedule=schedule if opt.lr_policy == "cosine" else None),
+        )
 
     def forward(self, batch: Batch) -> Restored:
         source, target = batch["A"], batch["B"]

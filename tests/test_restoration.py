@@ -22,6 +22,7 @@ from models.losses import restoration
 from models.restoration_model import RestorationModel
 from options.parse import parse_train
 from tests.conftest import QUIET
+from util.engine.schedule import Progress
 from util.errors import UserError
 
 SMALL = [
@@ -186,3 +187,15 @@ def test_rain_needs_color_images(dataset: Path) -> None:
     )
     with pytest.raises(UserError, match="--input_nc 3"):
         create_training_loader(opt, RestorationModel.streams)
+
+
+def test_the_rate_rises_and_falls_by_steps_under_adamw(dataset: Path) -> None:
+    (phase,) = model_of(dataset, "--lr_warmup", "10").phases
+    rates = [phase.schedule.factor(Progress(step=step, total_steps=100)) for step in (0, 4, 9, 50, 100)]
+    cosines = [(1 + math.cos(math.pi * step / 100)) / 2 for step in (0, 4, 9, 50, 100)]
+    assert rates == pytest.approx([0.1 * cosines[0], 0.5 * cosines[1], *cosines[2:]])
+    optimizer = phase.optimizer([{"params": [torch.zeros(1, requires_grad=True)]}])
+    settings = optimizer.param_groups[0]
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert (settings["lr"], settings["betas"], settings["weight_decay"]) == (1e-3, (0.9, 0.9), 1e-4)
+    assert model_of(dataset, "--lr_policy", "linear").phases[0].schedule is None
