@@ -32,21 +32,20 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class UnreadableImage(UserError):
-    """A file that is no image, or a broken one. ``others`` counts further such files not named here."""
+class UnreadableImage(UnreadablePicture):
+    """An image of a folder that cannot be read. ``others`` counts further such files not named here."""
 
     def __init__(self, path: Path, reason: str, others: int = 0) -> None:
         """``reason`` says in a few words what is wrong with the file."""
-        super().__init__(path, reason, others)
+        UserError.__init__(self, path, reason, others)
         self.path, self.reason, self.others = path, reason, others
 
     def __str__(self) -> str:
         """The sentence for the user."""
         others = f", and so it is with {self.others} more" if self.others else ""
-        return (
-            f"'{self.path}' cannot be read as an image ({self.reason}){others}; "
-            "repair or remove what is broken, or pass --skip_bad to leave it out."
-        )
+        advice = self.advice("repair or remove what is broken")
+        ways_out = f"{advice}, or pass" if advice else "; pass"
+        return f"'{self.path}' cannot be read as an image ({self.reason}){others}{ways_out} --skip_bad to leave it out."
 
 
 @dataclass(frozen=True)

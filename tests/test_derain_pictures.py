@@ -129,6 +129,18 @@ def test_a_jpeg_with_the_name_of_a_png_gets_a_name_that_tells(tmp_path: Path) ->
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png.jpg"]
 
 
+def test_two_inputs_never_share_a_result(tmp_path: Path) -> None:
+    """A GIF is written as PNG, under a name that another picture's result may have."""
+    first, second = pixels(3), pixels(3)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(first).quantize().save(tmp_path / "in" / "photo.gif")
+    Image.fromarray(second).save(tmp_path / "in" / "photo.gif.png")
+    run(tmp_path, Network(identity))
+    results = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert results == ["photo.gif.png", "photo.gif~2.png"]
+    assert np.array_equal(read_picture(tmp_path / "out" / "photo.gif.png").pixels, second)
+
+
 def test_an_earlier_result_stays_if_the_new_one_fails(tmp_path: Path) -> None:
     put(tmp_path, "a.png", Picture(pixels(3)))
     run(tmp_path, Network(identity))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,43 @@ def test_exif_that_cannot_be_followed_is_left_out(data: bytes) -> None:
     assert upright_exif(data) is None
 
 
+INTEGERS = {1: "B", 3: "H", 4: "I"}
+
+
+def odd_exif(chance: random.Random, orientation: int) -> bytes:
+    """EXIF with a readable orientation, as one of three integer types, beside one to four entries of any tag and type.
+
+    Their counts may not fit their type, and their values may lie outside of the file.
+    """
+    order = chance.choice("<>")
+    kind = chance.choice([1, 3, 3, 3, 4])
+    value = struct.pack(order + INTEGERS[kind], orientation).ljust(4, b"\0")
+    entries = {0x0112: struct.pack(f"{order}HHI", 0x0112, kind, 1) + value}
+    common = (0x010E, 0x011A, 0x011B, 0x0128, 0x0132, 0x0213, 0x8769, 0x8825, 0xA005, 0xEA1C, chance.randrange(0x10000))
+    for tag in chance.sample(common, chance.randint(1, 4)):
+        count = chance.choice([0, 1, 1, 2, 3, 7, 1000, 2**31])
+        odd = struct.pack(f"{order}HHI", tag, chance.randrange(14), count) + chance.randbytes(4)
+        entries.setdefault(tag, odd)
+    body = b"".join(entries[tag] for tag in sorted(entries))
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, len(entries))
+    return b"Exif\0\0" + head + body + struct.pack(f"{order}I", 0) + chance.randbytes(chance.choice([0, 40]))
+
+
+def test_odd_entries_do_not_hide_the_orientation(tmp_path: Path) -> None:
+    shown = np.zeros((24, 40, 3), np.uint8)
+    shown[:12, :20] = 255
+    upright = 0
+    for seed in range(200):
+        chance = random.Random(seed)
+        orientation = chance.randint(1, 8)
+        exif = odd_exif(chance, orientation)
+        path = saved(tmp_path, f"{seed}.jpg", Image.fromarray(turned(shown, orientation)), exif=exif, quality=95)
+        pixels = read_picture(path).pixels
+        copy = read_picture(copied(path)).pixels
+        upright += all(p.shape == shown.shape and np.abs(p.astype(int) - shown).mean() < 5 for p in (pixels, copy))
+    assert upright >= 190
+
+
 def test_a_tiff_keeps_its_tags(tmp_path: Path) -> None:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags.tagtype[33432] = TiffTags.ASCII
@@ -216,6 +254,24 @@ def test_a_png_keeps_what_describes_its_colours_and_its_text(tmp_path: Path) -> 
         assert copy.info["gamma"] == 1.0 and copy.info["Author"] == "me"
         assert round(copy.info["dpi"][0]) == 300
         assert 'Orientation="1"' in copy.info["XML:com.adobe.xmp"] and copy.size == (4, 6)
+
+
+def test_texts_and_profiles_that_are_too_large_are_left_out_with_a_note(tmp_path: Path) -> None:
+    values = noise()
+    large = PngImagePlugin.PngInfo()
+    large.add_text("Comment", "rain " * 300_000, zip=True)
+    large.add_text("Author", "somebody")
+    for name, options in (
+        ("text", {"pnginfo": large}),
+        ("profile", {"icc_profile": profile(b"RGB ") + bytes(2_000_000)}),
+    ):
+        path = saved(tmp_path, f"{name}.png", Image.fromarray(values), **options)
+        picture = read_picture(path)
+        assert np.array_equal(picture.pixels, values) and picture_size(path) == (6, 4)
+        assert picture.notes == ("texts or profiles above 1 MB are left out",)
+        assert np.array_equal(read_picture(copied(path)).pixels, values)
+        assert read_picture(copied(path)).notes == ()
+    assert Image.open(copied(tmp_path / "text.png")).info["Author"] == "somebody"
 
 
 def test_a_jpeg_keeps_resolution_and_comment(tmp_path: Path) -> None:

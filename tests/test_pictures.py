@@ -238,6 +238,20 @@ def test_training_rounds_16_bit_colour(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("alpha", "kept"), [(0, False), (200, True)])
+def test_a_bmp_that_is_wholly_transparent_is_opaque(tmp_path: Path, alpha: int, kept: bool) -> None:
+    """32-bit BMP files whose fourth byte no program wrote."""
+    values = np.dstack([noise(3), np.full((5, 7), alpha, np.uint8)])
+    head = struct.pack("<IiiHHIIiiII", 108, 7, -5, 1, 32, 3, values.nbytes, 0, 0, 0, 0)
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    start = struct.pack("<2sIHHI", b"BM", 14 + 108 + values.nbytes, 0, 0, 14 + 108)
+    (tmp_path / "a.bmp").write_bytes(start + head + masks + values[..., [2, 1, 0, 3]].tobytes())
+    picture = read_picture(tmp_path / "a.bmp")
+    assert np.array_equal(picture.pixels, values[..., :3])
+    assert (picture.alpha is not None) == kept
+    assert picture.format == ("PNG" if kept else "BMP")
+
+
 def test_another_format_takes_what_it_can_hold() -> None:
     deep = Picture(noise(3, np.uint16), alpha=noise(1, np.uint16)[..., 0])
     jpeg = deep.in_format("JPEG")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from data.derain.inputs import Job
 from data.derain.network import GREY, Network, with_colours
 from data.derain.pipeline import Clock, Task, WriteBehind, read_ahead
-from util.errors import UserError
+from data.reading import UnreadableImage
 from util.files import fitting_name
 from util.pages.manifest import Row
 from util.pictures import SUFFIXES, Picture, UnreadablePicture, read_picture, write_picture
@@ -89,6 +90,7 @@ def derain_pictures(
     if network.batch_size > 1:
         jobs = sorted(jobs, key=lambda job: job.size)
     clock = Clock()
+    taken = frozenset(job.target for job in jobs)
     with (
         ThreadPoolExecutor(threads) as readers,
         ThreadPoolExecutor(threads) as writers,
@@ -100,7 +102,7 @@ def derain_pictures(
             with clock.network():
                 outputs = network([loaded.tensor for loaded in batch])
             for loaded, output in zip(batch, outputs, strict=True):
-                behind.submit(Task(_pixels(loaded.job), partial(_finish, loaded, output, show)))
+                behind.submit(Task(_pixels(loaded.job), partial(_finish, loaded, output, show, taken)))
     report.summary = clock.summary(report.count, "images")
 
 
@@ -123,10 +125,7 @@ def _readable(results: Iterable[Loaded | UnreadablePicture], *, skip_bad: bool) 
             yield result
             continue
         if not skip_bad:
-            raise UserError(
-                f"'{result.path}' cannot be read as an image ({result.reason}); repair or remove it, or pass "
-                "--skip_bad to leave it out."
-            )
+            raise UnreadableImage(result.path, result.reason) from result.__cause__
         logger.warning("--skip_bad leaves out '%s' (%s)", result.path, result.reason)
 
 
@@ -145,13 +144,16 @@ def _batches(loaded: Iterable[Loaded], batch_size: int) -> Iterator[list[Loaded]
         yield batch
 
 
-def _finish(loaded: Loaded, output: Tensor, show: Show | None) -> Written:
+def _finish(loaded: Loaded, output: Tensor, show: Show | None, taken: Collection[Path]) -> Written:
+    """Write a result: of ``photo.gif`` as ``photo.gif.png``, or ``photo.gif~2.png`` where that is another's place."""
     job, before, tensor = loaded
     if tensor.shape[1] == GREY < before.channels and output.shape[1] == GREY:
         output = with_colours(output, before.tensor())
     after = before.with_tensor(output)
     target = job.target
     if target.suffix.lower() not in SUFFIXES[after.format]:
-        target = fitting_name(target.parent / (target.name + after.suffix))
+        names = chain([target.name], (f"{target.name}~{number}" for number in count(2)))
+        places = (fitting_name(target.parent / (name + after.suffix)) for name in names)
+        target = next(place for place in places if place not in taken)
     write_picture(after, target)
     return Written(target, None if show is None else show(job, before, target, after), before.notes)

@@ -13,15 +13,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, TiffImagePlugin
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin
 
-from util.pictures.metadata import QUARTER_TURNS, fitting_icc, read_metadata
+from util.pictures.metadata import QUARTER_TURNS, Source, fitting_icc, orientation_of, read_metadata
 from util.pictures.picture import ALPHA_FORMATS, SUFFIXES, Metadata, Picture
 from util.pictures.refusals import UndefinedPixels, formats, guarded
 from util.pixels import to_eight_bit
 
 Size = tuple[int, int]
 """Width and height in pixels, in Pillow's order."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture of each EXIF orientation upright."""
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
@@ -62,13 +73,15 @@ def read_picture(path: Path) -> Picture:
         UnreadablePicture: missing, empty, truncated, no image, more pixels than Pillow accepts as safe, or
             values without a known range (floating point, 32-bit integers).
     """
-    raster = guarded(path, lambda: _decode(path, whole=True))
+    raster = guarded(path, lambda source: _decode(source, whole=True))
     values = np.asarray(raster.pixels)
     values = values[..., None] if values.ndim == 2 else values
     has_alpha = values.shape[2] % 2 == 0
     alpha = np.array(values[..., -1]) if has_alpha else None
     pixels = np.array(values[..., :-1] if has_alpha else values)
     name = SAME_KIND.get(raster.format, raster.format)
+    if name == "BMP" and alpha is not None and not alpha.any():
+        has_alpha, alpha = False, None  # unused bytes, which no program means as an invisible picture
     if name not in SUFFIXES or (has_alpha and name not in ALPHA_FORMATS):
         raster.notes.append(f"{name} is written as PNG")
         name = "PNG"
@@ -86,7 +99,7 @@ def read_eight_bit(path: Path, channels: int = 3) -> Image.Image:
     Raises:
         UnreadablePicture: as for :func:`read_picture`.
     """
-    pixels = guarded(path, lambda: _decode(path, whole=False)).pixels
+    pixels = guarded(path, lambda source: _decode(source, whole=False)).pixels
     if isinstance(pixels, np.ndarray):
         colours = to_eight_bit(pixels[..., :-1] if pixels.shape[2] % 2 == 0 else pixels)
         pixels = Image.fromarray(np.ascontiguousarray(colours[..., 0] if colours.shape[2] == 1 else colours))
@@ -99,51 +112,48 @@ def picture_size(path: Path) -> Size:
     Raises:
         UnreadablePicture: the file cannot be opened as an image.
     """
-    return guarded(path, lambda: _header_size(path))
+    return guarded(path, _header_size)
 
 
-def _header_size(path: Path) -> Size:
-    with Image.open(path, formats=formats()) as image:
+def _header_size(source: Source) -> Size:
+    with Image.open(source, formats=formats()) as image:
         width, height = image.size
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size is upright already in newer Pillows
             width = image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
             height = image.tag_v2[TiffImagePlugin.IMAGELENGTH]
-        # Pillow looks for EXIF behind a PNG's pixels by decoding them: too dear for a look at the header.
-        header_has_exif = image.format != "PNG" or "exif" in image.info
-        turned = header_has_exif and image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-        return (height, width) if turned else (width, height)
+        return (height, width) if orientation_of(image) in QUARTER_TURNS else (width, height)
 
 
-def _decode(path: Path, *, whole: bool) -> _Raster:
+def _decode(source: Source, *, whole: bool) -> _Raster:
     """Decode one file; only with ``whole`` are metadata and transparency looked at."""
-    with Image.open(path, formats=formats()) as image:
+    with Image.open(source, formats=formats()) as image:
         raw_mode = _raw_mode(image)
         _check(image, raw_mode)
         notes = _losses(image) if whole else []
+        if isinstance(source, io.BytesIO):
+            notes.append("texts or profiles above 1 MB are left out")
         kind = image.format or ""
         if raw_mode == DEEP_GREY_ALPHA:
             _set_raw_mode(image, "RGBA")
         # Newer Pillows turn a TIFF upright while they decode it; a PNG's EXIF may come after its pixels.
-        before = _orientation(image) if image.format == "TIFF" else 1
+        before = orientation_of(image) if image.format == "TIFF" else 1
         image.load()
-        metadata = read_metadata(image, path, max(before, _orientation(image))) if whole else Metadata()
-        ImageOps.exif_transpose(image, in_place=True)
+        orientation = orientation_of(image)
+        metadata = read_metadata(image, source, max(before, orientation)) if whole else Metadata()
+        upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
         key = image.info.get("transparency") if whole else None
         pixels: Image.Image | np.ndarray
         if raw_mode in LOWER_BYTES:
-            pixels = _with_key(_joined(np.asarray(image), _lower_bytes(path, LOWER_BYTES[raw_mode])), key)
+            pixels = _with_key(_joined(np.asarray(upright), _lower_bytes(source, LOWER_BYTES[raw_mode])), key)
         elif raw_mode == DEEP_GREY_ALPHA:
-            pair = np.asarray(image)
+            pair = np.asarray(upright)
             pixels = _joined(pair[..., 0::2], pair[..., 1::2])
         elif image.mode in DEEP_GREY or image.mode == "I":
-            pixels = _with_key(_deep_grey(image), key)
+            white_is_zero = image.format == "TIFF" and _tiff_tag(image, TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO
+            pixels = _with_key(_deep_grey(np.asarray(upright), white_is_zero=white_is_zero), key)
         else:
-            pixels = _eight_bit(image, raw_mode, key, notes)
+            pixels = _eight_bit(upright, raw_mode, key, notes)
         return _Raster(pixels, metadata, kind, notes)
-
-
-def _orientation(image: Image.Image) -> int:
-    return int(image.getexif().get(ExifTags.Base.Orientation) or 1)
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
@@ -205,26 +215,27 @@ def _losses(image: ImageFile.ImageFile) -> list[str]:
     return losses
 
 
-def _lower_bytes(path: Path, raw_mode: str) -> np.ndarray:
-    with Image.open(path, formats=formats()) as image:
+def _lower_bytes(source: Source, raw_mode: str) -> np.ndarray:
+    with Image.open(source, formats=formats()) as image:
         _set_raw_mode(image, raw_mode)
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(image)
+        orientation = orientation_of(image)
+        return np.asarray(image.transpose(TURNS[orientation]) if orientation in TURNS else image)
 
 
 def _joined(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
     return (upper.astype(np.uint16) << 8) | lower
 
 
-def _deep_grey(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image)
+def _tiff_tag(image: Image.Image, tag: int) -> Any:
+    return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+
+
+def _deep_grey(values: np.ndarray, *, white_is_zero: bool) -> np.ndarray:
     if values.min() < 0 or values.max() > MAX_16_BIT:
         raise UndefinedPixels("its integer values exceed 16 bit; save it with 8 or 16 bit per channel")
     values = values.astype(np.uint16)[..., None]
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return MAX_16_BIT - values if image.tag_v2.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO else values
-    return values
+    return MAX_16_BIT - values if white_is_zero else values
 
 
 def _with_key(values: np.ndarray, key: Any) -> np.ndarray:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from util.pictures.picture import Metadata
 
+Source: TypeAlias = "Path | io.BytesIO"
+"""A picture's file, or its content."""
+
+Info: TypeAlias = "dict[str | tuple[int, int], Any]"
+"""What Pillow keeps besides the pixels."""
+
 EXIF_PREFIX = b"Exif\0\0"  # before the TIFF structure, in JPEG files and in Pillow's info
-XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))[0-9]')
+XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))([0-9])')
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 EXIF_ORIENTATION, EXIF_SUB_IFD, EXIF_WIDTH, EXIF_HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
 EXIF_SHORT, EXIF_LONG = 3, 4  # types of an entry
+EXIF_INTEGERS = {1: "B", EXIF_SHORT: "H", EXIF_LONG: "I", 6: "b", 8: "h", 9: "i"}
 ENTRY_BYTES = 12
 
 PNG_SIGNATURE_BYTES = 8
@@ -42,7 +50,44 @@ LOSSY_WEBP_QUALITY = 90  # a WebP file does not tell with what quality it was wr
 FULL_COLOUR = 0  # Pillow's number for JPEG without chroma subsampling
 
 
-def read_metadata(image: Image.Image, path: Path, orientation: int) -> Metadata:
+def orientation_of(image: Image.Image) -> int:
+    """EXIF's orientation of an opened image, 1 … 8; 1 where there is none.
+
+    Pillow reads, and writes, all of EXIF to turn a picture, which fails for any other odd entry.
+    """
+    exif = image.info.get("exif") or _raw_profile_exif(image.info)
+    found: Any = None
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        found = image.tag_v2.get(EXIF_ORIENTATION)
+    elif isinstance(exif, bytes):
+        found = _exif_orientation(exif)
+    if found is None and (said := XMP_ORIENTATION.search(_raw_xmp(image.info) or b"")):
+        found = int(said[2])
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _exif_orientation(exif: bytes) -> int | None:
+    """The value of EXIF's entry, whichever integer type it has."""
+    found = _first_directory(exif)
+    if found is None or EXIF_ORIENTATION not in found[2]:
+        return None
+    data, order, entries = found
+    start = entries[EXIF_ORIENTATION] + 2
+    (kind,) = struct.unpack_from(f"{order}H", data, start)
+    return int(struct.unpack_from(order + EXIF_INTEGERS.get(kind, "H"), data, start + 6)[0])
+
+
+def _first_directory(exif: bytes) -> tuple[bytearray, str, dict[int, int]] | None:
+    """EXIF without prefix, its byte order and the positions of its first entries; None if it cannot be followed."""
+    data = bytearray(exif[len(EXIF_PREFIX) :] if exif.startswith(EXIF_PREFIX) else exif)
+    order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+    with contextlib.suppress(struct.error):
+        if order is not None:
+            return data, order, _entries(data, order, struct.unpack_from(f"{order}I", data, 4)[0])
+    return None
+
+
+def read_metadata(image: Image.Image, source: Source, orientation: int) -> Metadata:
     """The metadata of an opened and decoded image, before it is turned upright from EXIF's ``orientation``.
 
     What is broken in itself (EXIF that ends too early, a profile that is no profile) is left out.
@@ -50,7 +95,7 @@ def read_metadata(image: Image.Image, path: Path, orientation: int) -> Metadata:
     info = image.info
     quarter_turn = orientation in QUARTER_TURNS
     exif = info.get("exif")
-    chunks = png_chunks(path) if image.format == "PNG" else ()
+    chunks = png_chunks(source) if image.format == "PNG" else ()
     if not isinstance(exif, bytes):
         exif = _raw_profile_exif(info) if image.format == "PNG" else None
     return Metadata(
@@ -60,7 +105,7 @@ def read_metadata(image: Image.Image, path: Path, orientation: int) -> Metadata:
         dpi=None if image.format == "PNG" else _dpi(info),  # a PNG's is in its chunks
         chunks=tuple(chunks),
         tags=_tiff_tags(image, quarter_turn=quarter_turn) if isinstance(image, TiffImagePlugin.TiffImageFile) else {},
-        encoding=_encoding(image, path),
+        encoding=_encoding(image, source),
     )
 
 
@@ -82,12 +127,11 @@ def upright_exif(data: bytes, *, quarter_turn: bool = False) -> bytes | None:
     Returns:
         The TIFF structure without prefix, or None if it cannot be followed.
     """
-    exif = bytearray(data[len(EXIF_PREFIX) :] if data.startswith(EXIF_PREFIX) else data)
-    order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]))
-    if order is None:
+    found = _first_directory(data)
+    if found is None:
         return None
+    exif, order, first = found
     try:
-        first = _entries(exif, order, struct.unpack_from(f"{order}I", exif, 4)[0])
         if EXIF_ORIENTATION in first:
             struct.pack_into(f"{order}HIHH", exif, first[EXIF_ORIENTATION] + 2, EXIF_SHORT, 1, 1, 0)
         struct.pack_into(f"{order}I", exif, first[-1], 0)  # the link to the thumbnail
@@ -119,29 +163,34 @@ def upright_xmp(xmp: bytes) -> bytes:
     return XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
-def _xmp(info: dict[str | tuple[int, int], Any]) -> bytes | None:
+def _xmp(info: Info) -> bytes | None:
+    found = _raw_xmp(info)
+    return None if found is None else upright_xmp(found)
+
+
+def _raw_xmp(info: Info) -> bytes | None:
     found = info.get("xmp") or info.get(XMP_KEYWORD.decode())
     if isinstance(found, str):
         found = found.encode("utf-8", errors="surrogateescape")
-    return upright_xmp(found) if isinstance(found, bytes) else None
+    return found if isinstance(found, bytes) else None
 
 
-def _dpi(info: dict[str | tuple[int, int], Any]) -> tuple[float, float] | None:
+def _dpi(info: Info) -> tuple[float, float] | None:
     with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
         across, down = (float(value) for value in info["dpi"]) if "dpi" in info else (0.0, 0.0)
         return (across, down) if min(across, down) > 0 else None
     return None
 
 
-def _raw_profile_exif(info: dict[str | tuple[int, int], Any]) -> bytes | None:
+def _raw_profile_exif(info: Info) -> bytes | None:
     with contextlib.suppress(KeyError, ValueError):
         return bytes.fromhex("".join(info[PNG_RAW_EXIF].split("\n")[3:]))
     return None
 
 
-def png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
+def png_chunks(source: Source) -> Iterator[tuple[bytes, bytes]]:
     """Type and data of a PNG's chunks that stay true for other pixels in the same colour space."""
-    with path.open("rb") as file:
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source.getvalue()) as file:
         file.seek(PNG_SIGNATURE_BYTES)
         while len(head := file.read(8)) == len(b"\0\0\0\0IDAT"):
             length, kind = struct.unpack(">I4s", head)
@@ -168,7 +217,7 @@ def _tiff_tags(image: TiffImagePlugin.TiffImageFile, *, quarter_turn: bool) -> d
     return tags
 
 
-def _encoding(image: Image.Image, path: Path) -> dict[str, Any]:
+def _encoding(image: Image.Image, source: Source) -> dict[str, Any]:
     """Options for Pillow's encoder (for TIFF, of our own) that come near how the file was written."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         sampling = JpegImagePlugin.get_sampling(image)
@@ -181,8 +230,8 @@ def _encoding(image: Image.Image, path: Path) -> dict[str, Any]:
         return {**found, "comment": comment} if isinstance(comment, bytes) else found
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return {"compressed": image.tag_v2.get(TIFF_COMPRESSION, TIFF_UNCOMPRESSED) != TIFF_UNCOMPRESSED}
-    if image.format == "WEBP":
-        return {"lossless": _lossless_webp(path)}
+    if image.format == "WEBP" and isinstance(source, Path):
+        return {"lossless": _lossless_webp(source)}
     return {}
 
 

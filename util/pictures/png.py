@@ -12,6 +12,8 @@ END_OF_HEADER = len(SIGNATURE) + 25  # length, type, 13 bytes and checksum of IH
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels, alpha included
 FILTER_UP = 2
 COMPRESSION_LEVEL = 6
+TEXTS = (b"zTXt", b"iTXt", b"tEXt", b"iCCP")
+LARGEST_TEXT, MOST_TEXT = 1 << 20, 64 << 20  # bytes, of one and of all together, as Pillow accepts them
 
 
 def encode_16_bit(values: np.ndarray) -> bytes:
@@ -40,6 +42,33 @@ def icc_chunk(profile: bytes) -> bytes:
 def xmp_chunk(xmp: bytes) -> bytes:
     """The iTXt chunk of an XMP packet, uncompressed."""
     return chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+
+
+def without_large_texts(file: bytes) -> bytes:
+    """``file`` without the texts and profiles that become too large when they are decompressed."""
+    kept, total = [file[: len(SIGNATURE)]], 0
+    start = len(SIGNATURE)
+    while start < len(file):
+        (length,) = struct.unpack_from(">I", file, start) if start + 8 <= len(file) else (0,)
+        end = start + 12 + length
+        kind, data = file[start + 4 : start + 8], file[start + 8 : end - 4]
+        size = _expanded(kind, data) if kind in TEXTS else 0
+        total += size
+        if size <= LARGEST_TEXT and total <= MOST_TEXT:
+            kept.append(file[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _expanded(kind: bytes, data: bytes) -> int:
+    """Bytes that a text or profile takes decompressed, at most one more than the largest allowed."""
+    _, _, rest = data.partition(b"\0")
+    compressed = kind != b"tEXt" and not (kind == b"iTXt" and rest[:1] != b"\1")
+    packed = rest[1:] if kind != b"iTXt" else rest[2:].split(b"\0", 2)[-1]
+    try:
+        return len(zlib.decompressobj().decompress(packed, LARGEST_TEXT + 1)) if compressed else len(data)
+    except zlib.error:
+        return len(data)
 
 
 def with_chunks(file: bytes, chunks: list[bytes]) -> bytes:

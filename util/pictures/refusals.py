@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,8 +11,12 @@ from typing import TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from util.errors import UserError
+from util.files import patiently
+from util.pictures.metadata import Source
+from util.pictures.png import without_large_texts
 
 T = TypeVar("T")
+TOO_MUCH_TEXT = "MAX_TEXT"  # in what Pillow says of texts and profiles of a PNG that are too large decompressed
 
 MAGIC = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"BM": "BMP"}
 
@@ -28,7 +33,13 @@ class UnreadablePicture(UserError):
 
     def __str__(self) -> str:
         """The sentence for the user."""
-        return f"'{self.path}' cannot be read as an image ({self.reason}); repair, convert or remove it."
+        return f"'{self.path}' cannot be read as an image ({self.reason}){self.advice('repair, convert or remove it')}."
+
+    def advice(self, usual: str) -> str:
+        """What to do: ``usual``, unless the reason says it, or lies in the drive and not in the file."""
+        return (
+            "" if ";" in self.reason or (isinstance(self.__cause__, OSError) and self.__cause__.errno) else f"; {usual}"
+        )
 
 
 class UndefinedPixels(ValueError):
@@ -60,11 +71,19 @@ def require_file(path: Path) -> None:
         raise NoFile("it is a folder" if path.is_dir() else "it is a pipe or a device, not a file")
 
 
-def guarded(path: Path, read: Callable[[], T]) -> T:
-    """Return ``read()``; whatever it raises becomes an :class:`UnreadablePicture` that says why."""
+def guarded(path: Path, read: Callable[[Source], T]) -> T:
+    """Return ``read(path)``; whatever it raises becomes an :class:`UnreadablePicture` that says why.
+
+    If it is only texts or profiles of a PNG that are too large, ``read`` gets the content without them.
+    """
     try:
         require_file(path)
-        return read()
+        try:
+            return patiently(lambda: read(path))
+        except ValueError as error:
+            if TOO_MUCH_TEXT not in str(error):
+                raise
+            return read(io.BytesIO(without_large_texts(path.read_bytes())))
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
         raise UnreadablePicture(path, _reason(path, error)) from error
 
