@@ -41,7 +41,7 @@ from util.environment import describe_environment
 from util.errors import UserError, entry_point
 from util.logs import set_up_logging
 from util.pages.labels import headings
-from util.pages.run_facts import RunFacts
+from util.pages.training_page import RunFacts
 from util.trackers.create import create_trackers
 from util.trackers.tracker import Trackers
 from util.trackers.visdom import VisdomServer

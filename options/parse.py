@@ -38,7 +38,7 @@ from util.command_line import CommandLine
 from util.errors import UserError
 from util.names import SHIPPED, check_name, find_weights, results_name
 from util.option import Option, Scope
-from util.pages.run_facts import OptionFact
+from util.pages.training_page import OptionFact
 from util.suggest import did_you_mean
 
 logger = logging.getLogger(__name__)

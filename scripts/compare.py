@@ -21,11 +21,9 @@ from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.files import real_path
 from util.logs import set_up_logging
-from util.pages.comparison import compare_runs, copy_images, link_images
+from util.pages.comparison import Run, compare_runs, copy_images, link_images, load_runs
 from util.pages.manifest import MANIFEST_NAME, load_manifest
-from util.pages.result_page import PAGE_NAME, write_result_page
-from util.pages.runs import Run, load_runs
-from util.pages.summary import means_table
+from util.pages.result_page import PAGE_NAME, means_table, write_result_page
 from util.tables import as_text
 
 DEFAULT_OUT = Path("results") / "comparison"

@@ -13,9 +13,9 @@ from PIL import Image
 from scripts.compare import main
 from util.errors import UserError
 from util.names import SHIPPED, find_results
+from util.pages.comparison import differing_parts, load_runs
 from util.pages.manifest import Column, MetricColumn, ResultManifest, Row, load_manifest
 from util.pages.result_page import write_result_page
-from util.pages.runs import differing_parts, load_runs
 
 COLUMNS = (Column("real_A", "rainy input"), Column("fake_B", "derained"), Column("real_B", "ground truth"))
 SHADES = {"real_A": 10, "fake_B": 20, "real_B": 30}

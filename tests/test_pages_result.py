@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 
 from util.pages.manifest import Column, MetricColumn, ResultManifest, Row
-from util.pages.result_page import write_result_page
-from util.pages.summary import format_number
+from util.pages.result_page import format_number, write_result_page
 
 ALL_NAMES = (
     "plain",

@@ -20,7 +20,7 @@ from options import parse_train
 from options.parse import option_facts
 from util.environment import describe_environment, git_commit
 from util.errors import UserError
-from util.pages.run_facts import OptionFact, RunFacts
+from util.pages.training_page import OptionFact, RunFacts
 from util.trackers.csv_files import CsvFiles
 from util.trackers.page import WebPage
 from util.trackers.tracker import Progress

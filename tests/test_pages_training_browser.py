@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.pages.run_facts import OptionFact, RunFacts
+from util.pages.training_page import OptionFact, RunFacts
 from util.trackers.csv_files import CsvFiles
 from util.trackers.page import WebPage
 from util.trackers.tracker import Progress

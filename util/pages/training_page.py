@@ -1,23 +1,66 @@
 """The page of a running training: pictures over time, curves, options and environment.
 
-The page itself is written once a start; what changes comes out of :mod:`util.pages.training_data`, beside it.
+The page itself is written once per start. What changes is a small script beside it, which the open page loads again and
+again: a page opened from ``file://`` may not read other files, but it may load scripts, so the data is one function
+call. The pictures are also listed in ``manifest.json``, from which a resumed run continues.
 """
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from dominate import tags
 from dominate.util import raw
 
+from util.files import write_text_atomically
+from util.metrics.metric import shown_metrics
+from util.metrics.protocols import PROTOCOLS
 from util.pages.html import add_scripts, new_document
-from util.pages.run_facts import OptionFact, RunFacts
-from util.pages.training_data import DATA_NAME
+from util.pages.manifest import MANIFEST_NAME, is_inside
 
 PAGE_NAME = "index.html"
 STYLES = ("base.css", "training.css")
-SCRIPTS = ("training_charts.js", "training_strip.js", "training.js")
+SCRIPTS = ("training.js",)
 WITHOUT_SCRIPTS = "Curves and pictures need JavaScript; the pictures are also in the folder images beside this page."
+DATA_NAME = "data.js"
+RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
+DIGITS = 5  # significant ones, more than a curve can show
+MOMENTS_VERSION = 1
+DEFAULT_PROTOCOL = "y"
+
+
+@dataclass(frozen=True)
+class OptionFact:
+    """One option of a run: its ``value`` and ``default`` as a user would type them, its heading and its help."""
+
+    name: str
+    value: str
+    default: str
+    group: str
+    help: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the run has another value than it would have had by itself."""
+        return self.value != self.default
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The command line, the options in the order of their headings, the environment (name -> value) and the protocol
+    of the validations."""
+
+    command: str = ""
+    options: tuple[OptionFact, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = DEFAULT_PROTOCOL
 
 
 def render_training_page(title: str, facts: RunFacts, start: str) -> str:
@@ -113,3 +156,126 @@ def _environment(facts: RunFacts) -> None:
             for name, value in facts.environment.items():
                 tags.div(tags.dt(name), tags.dd(value))
     tags.footer(raw("&nbsp;"))
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Numbers over epochs as P points.
+
+    ``positions`` has shape [P] and counts epochs (2.5 is the middle of epoch 3). ``values`` maps a name to the
+    mean over each point's reports, shape [P]; NaN where it was not reported or not finite.
+    """
+
+    positions: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+
+def render_training_data(
+    status: Mapping[str, Any],
+    losses: Curves,
+    metrics: Curves,
+    moments: Iterable[str],
+    protocol: str,
+    words: Mapping[str, str],
+) -> str:
+    """Return the script.
+
+    ``status`` is data for the page's head (see :class:`util.trackers.page.WebPage`), ``moments`` what
+    :meth:`Moment.to_json` returned, oldest first; ``protocol`` is that of
+    the metrics, ``words`` are headings of the labels.
+    """
+    shown = shown_metrics(PROTOCOLS[protocol], metrics.values)
+    about = {
+        metric.key: {
+            "heading": metric.heading(PROTOCOLS[protocol]),
+            "unit": metric.unit,
+            "higher": metric.higher_is_better,
+            "digits": metric.digits,
+        }
+        for metric in shown
+    }
+    metrics = Curves(metrics.positions, {metric.key: metrics.values[metric.key] for metric in shown})
+    parts = {
+        "status": json.dumps(status),
+        "losses": _curves(losses),
+        "metrics": _curves(metrics),
+        "about": json.dumps(about),
+        "words": json.dumps(dict(words)),
+        "moments": "[" + ",\n".join(moments) + "]",
+    }
+    body = ",\n".join(f'"{name}": {text}' for name, text in parts.items())
+    return f"trainingData({{\n{body}\n}});\n"
+
+
+def _curves(curves: Curves) -> str:
+    values = ", ".join(f"{json.dumps(name)}: {_numbers(numbers)}" for name, numbers in curves.values.items())
+    return f'{{"positions": {_numbers(curves.positions)}, "values": {{{values}}}}}'
+
+
+def _numbers(values: np.ndarray) -> str:
+    """A JSON list; what is not finite, which JSON cannot say, becomes null."""
+    return "[" + ",".join(f"{value:.{DIGITS}g}" if math.isfinite(value) else "null" for value in values.tolist()) + "]"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture's file, relative to the page's folder and with ``/``, and its size in pixels."""
+
+    path: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Pictures (label -> picture) from one moment of a training; ``epoch`` counts from 1."""
+
+    epoch: int
+    images_in_epoch: int
+    total_images: int
+    pictures: Mapping[str, Picture]
+
+    def to_json(self) -> str:
+        """The moment as one line of JSON."""
+        pictures = {
+            label: {"path": picture.path, "width": picture.width, "height": picture.height}
+            for label, picture in self.pictures.items()
+        }
+        return json.dumps(
+            {
+                "epoch": self.epoch,
+                "images_in_epoch": self.images_in_epoch,
+                "total_images": self.total_images,
+                "pictures": pictures,
+            }
+        )
+
+
+def save_moments(folder: Path, moments: Iterable[str]) -> None:
+    """Write ``folder/manifest.json`` from what :meth:`Moment.to_json` returned, oldest first."""
+    lines = ",\n".join(moments)
+    write_text_atomically(folder / MANIFEST_NAME, f'{{"version": {MOMENTS_VERSION}, "moments": [\n{lines}\n]}}\n')
+
+
+def load_moments(folder: Path) -> list[Moment]:
+    """Read back what :func:`save_moments` wrote, oldest first; an absent file is an empty list.
+
+    Raises:
+        ValueError: the file is damaged or of another version.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        return []
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["version"] != MOMENTS_VERSION:
+            raise ValueError(f"version {data['version']} instead of {MOMENTS_VERSION}")
+        moments = [
+            Moment(**{**moment, "pictures": {label: Picture(**item) for label, item in moment["pictures"].items()}})
+            for moment in data["moments"]
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable manifest of a training page ({error})") from error
+    if any(not is_inside(picture.path) for moment in moments for picture in moment.pictures.values()):
+        raise ValueError(f"{path}: names a file outside its folder")
+    return moments

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from util.pages.run_facts import RunFacts
+from util.pages.training_page import RunFacts
 from util.trackers.csv_files import CsvFiles
 from util.trackers.page import WebPage
 from util.trackers.tensorboard import TensorBoardTracker

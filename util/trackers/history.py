@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.pages.training_data import Curves
+from util.pages.training_page import Curves
 from util.trackers.csv_files import CSV_NAME, FIXED_COLUMNS, METRICS_COLUMNS, METRICS_NAME, read_losses, read_metrics
 from util.trackers.tracker import Progress, epoch_position
 

@@ -15,10 +15,20 @@ import numpy as np
 from util.files import write_text_atomically
 from util.images import save_png
 from util.pages.labels import LABEL_WORDS
-from util.pages.run_facts import RunFacts
-from util.pages.training_data import DATA_NAME, FINISHED, RUNNING, STOPPED, render_training_data
-from util.pages.training_manifest import Moment, Picture, load_moments, save_moments
-from util.pages.training_page import PAGE_NAME, render_training_page
+from util.pages.training_page import (
+    DATA_NAME,
+    FINISHED,
+    PAGE_NAME,
+    RUNNING,
+    STOPPED,
+    Moment,
+    Picture,
+    RunFacts,
+    load_moments,
+    render_training_data,
+    render_training_page,
+    save_moments,
+)
 from util.trackers.history import RunHistory
 from util.trackers.tracker import Progress, put_aside
 

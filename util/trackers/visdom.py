@@ -20,8 +20,7 @@ import numpy as np
 from util.metrics.metric import DEFAULT_METRICS, shown_metrics
 from util.metrics.protocols import PROTOCOLS
 from util.pages.labels import LABEL_WORDS
-from util.pages.run_facts import DEFAULT_PROTOCOL
-from util.pages.training_data import Curves
+from util.pages.training_page import DEFAULT_PROTOCOL, Curves
 from util.trackers.history import LEARNING_RATE, RunHistory
 from util.trackers.tracker import Progress
 
