@@ -101,7 +101,7 @@ def training_flags(args: argparse.Namespace) -> list[str]:
 def settings_of(flags: Sequence[str]) -> str:
     """Fingerprint of what a run depends on: dataset, preset and flags."""
     digest = hashlib.sha256()
-    for path in (DATASET / "dataset.json", OPTIONS):
+    for path in (DATASET / "dataset.yaml", OPTIONS):
         digest.update(path.read_bytes() + b"\0")
     digest.update(json.dumps([flag for flag in flags if flag != str(OPTIONS)]).encode())
     return digest.hexdigest()

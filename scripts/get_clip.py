@@ -24,6 +24,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 from models.networks.semantic import create_semantic_encoder
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
+from util.files import replace, temporary_beside
 
 TEST_SIDE = 64  # pixels; any size will do, the encoder resizes
 MEGABYTE = 1e6
@@ -56,11 +57,11 @@ def copy_to(source: Path, target: Path) -> Path:
     """
     if target.suffix != source.suffix:
         raise UserError(f"--out {target}: must end in {source.suffix or 'nothing'}, as the weights do; rename it.")
-    partial = target.with_name(f".{target.name}.partial")
+    partial = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, partial)
-        partial.replace(target)
+        replace(partial, target)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise UserError(f"--out {target}: cannot be written ({error.strerror}); choose another place.") from error

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +23,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
+from data.manifest import existing, write_manifest
 from data.rain import synthesis
 from data.rain.presets import PRESETS
 from data.rain.streaks import REFERENCE_SIDE
 from data.rain.synthesis import generator_for
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
+from util.staging import Staging
 
 PHOTOS = ROOT / "datasets" / "photos"
 DEFAULT_OUTPUT = ROOT / "datasets" / "rain_demo"
@@ -39,7 +39,7 @@ DEFAULT_SEED = 1
 TRAIN_SIDE, TEST_SIDE = 256, 384
 # Different rain on the same tile of the training set.
 RAIN_PER_TILE = 4
-MANIFEST = "dataset.json"
+MADE_BY = "make_demo_dataset"
 # Raise when the meaning of the files changes although photographs and settings stay, so that old ones are rewritten.
 LAYOUT_VERSION = 3
 
@@ -105,17 +105,6 @@ def _fingerprint(photos: Path, seed: int) -> str:
     return digest.hexdigest()
 
 
-def is_complete(folder: Path, fingerprint: str) -> bool:
-    """Whether ``folder`` holds every file its manifest lists, with the listed size, for this fingerprint."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["fingerprint"] != fingerprint:
-            return False
-        return all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
 def _write_images(folder: Path, photos: Path, seed: int) -> None:
     def save(part: str, name: str, pixels: NDArray[np.uint8]) -> None:
         path = folder / part / f"{name}.png"
@@ -136,29 +125,15 @@ def _write_images(folder: Path, photos: Path, seed: int) -> None:
 def make_dataset(output: Path = DEFAULT_OUTPUT, seed: int = DEFAULT_SEED, photos: Path = PHOTOS) -> bool:
     """Write the dataset to ``output``; return False when a complete, equal one was there already.
 
-    It is written beside ``output`` and moved there when complete: an interrupted run leaves nothing that looks
-    finished. Raises :class:`UserError` when ``output`` holds something that this function did not write.
+    Raises :class:`UserError` when ``output`` holds something that this function did not write.
     """
     fingerprint = _fingerprint(photos, seed)
-    if is_complete(output, fingerprint):
+    if existing(output, MADE_BY, fingerprint, flag="--output", replace=True):
         return False
-    if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).exists()):
-        raise UserError(
-            f"--output {output}: there is something else, without {MANIFEST}; name another folder or remove it."
-        )
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write_images(partial, photos, seed)
-        files = {path.relative_to(partial).as_posix(): path.stat().st_size for path in sorted(partial.rglob("*.png"))}
-        text = json.dumps({"fingerprint": fingerprint, "seed": seed, "files": files}, indent=1)
-        (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        if output.exists():
-            shutil.rmtree(output)
-        partial.replace(output)
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot write the dataset there ({error}).") from error
+    with Staging(output, "--output") as staging:
+        _write_images(staging.folder, photos, seed)
+        write_manifest(staging.folder, MADE_BY, fingerprint, {"seed": seed})
+        staging.publish()
     return True
 
 

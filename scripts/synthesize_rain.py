@@ -24,12 +24,14 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
     sys.path.insert(0, str(ROOT))
 
 from data.files import PHASES, find_images, require_images
-from data.rain.dataset import Inputs, check_output, fingerprint, write_dataset
+from data.manifest import existing
+from data.rain.dataset import MADE_BY, Inputs, fingerprint, write_dataset
 from data.rain.plan import Settings, check_headers, find_depths, make_plan
 from data.rain.presets import PRESETS
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.files import real_path
+from util.logs import set_up_logging
 
 SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 SMALLEST_SIDE = 16
@@ -118,13 +120,15 @@ def read_inputs(args: argparse.Namespace, settings: Settings) -> Inputs:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, write the dataset, report."""
     args = parse(argv)
+    set_up_logging()
     settings = Settings(
         preset=args.preset, layout=args.layout, phase=args.phase, seed=args.seed, per_image=args.per_image,
         size=args.size, fog=not args.no_fog, depth_step=args.depth_step,
     )  # fmt: skip
     inputs = read_inputs(args, settings)
     mark = fingerprint(inputs, settings)
-    manifest = check_output(args.out, mark, overwrite=args.overwrite)
+    advice = "pass --overwrite to replace it, or name another folder"
+    manifest = existing(args.out, MADE_BY, mark, flag="--out", replace=args.overwrite, advice=advice)
     start = time.perf_counter()
     if manifest is None:
         manifest = write_dataset(inputs, settings, args.out, mark=mark, workers=args.workers, progress=True)

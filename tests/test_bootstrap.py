@@ -276,7 +276,7 @@ class Recorder(demo.Steps):
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """``trained(*argv, code=0)``: the flags of train.py in one run of the training step, [] if it was skipped."""
     monkeypatch.setattr(demo, "DATASET", tmp_path)
-    (tmp_path / "dataset.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "dataset.yaml").write_text("{}", encoding="utf-8")
 
     def train(*argv: str, code: int = 0) -> list[str]:
         steps = Recorder(tmp_path / "checkpoints" / "rain_demo", code)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from scripts import make_demo_dataset
@@ -127,10 +127,18 @@ def test_someone_elses_folder_is_never_replaced(photos: Path, tmp_path: Path) ->
     assert mine.read_bytes() == b"precious"
 
 
-def test_the_manifest_lists_what_is_there(photos: Path, tmp_path: Path) -> None:
+def test_the_manifest_counts_what_is_there(photos: Path, tmp_path: Path) -> None:
     make_dataset(tmp_path / "out", photos=photos)
-    listed = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))["files"]
-    assert listed == {name: len(data) for name, data in contents(tmp_path / "out").items() if name.endswith(".png")}
+    listed = yaml.safe_load((tmp_path / "out" / "dataset.yaml").read_text(encoding="utf-8"))["files"]
+    sizes = [len(data) for name, data in contents(tmp_path / "out").items() if name.endswith(".png")]
+    assert listed == {"number": len(sizes), "bytes": sum(sizes)}
+
+
+def test_a_data_set_of_an_older_version_is_replaced(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "trainA").mkdir(parents=True)
+    (tmp_path / "out" / "dataset.json").write_text('{"fingerprint": "abc", "seed": 1, "files": {}}', encoding="utf-8")
+    assert make_dataset(tmp_path / "out", photos=photos)
+    assert not (tmp_path / "out" / "dataset.json").exists()
 
 
 def test_tiles_are_disjoint_parts_of_the_photograph() -> None:

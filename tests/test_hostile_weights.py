@@ -19,8 +19,7 @@ import torch
 
 import test as test_program
 import train as train_program
-from data.preparation.manifest import MANIFEST as PREPARED
-from data.rain.dataset import MANIFEST as SYNTHESIZED
+from data.manifest import MANIFEST
 from models.networks import create_generator
 from scripts import doctor, evaluate, export, get_clip, prepare_dataset, synthesize_rain, web_demo
 from tests.conftest import small_model_flags
@@ -208,8 +207,8 @@ YAML_DOORS: dict[str, tuple[Main, tuple[str, ...], str]] = {
     "test.py --checkpoint": (test_program.main, (*TEST, "--checkpoint", "../checkpoints/run"), OPTIONS),
     "train.py --continue_train": (train_program.main, CONTINUE, OPTIONS),
     "export.py": (export.main, (*RUN, "--out", "../out/net.onnx"), OPTIONS),
-    "prepare_dataset.py": (prepare_dataset.main, PREPARE, f"out/x/{PREPARED}"),
-    "synthesize_rain.py": (synthesize_rain.main, SYNTHESIZE, f"out/x/{SYNTHESIZED}"),
+    "prepare_dataset.py": (prepare_dataset.main, PREPARE, f"out/x/{MANIFEST}"),
+    "synthesize_rain.py": (synthesize_rain.main, SYNTHESIZE, f"out/x/{MANIFEST}"),
 }
 
 

@@ -141,7 +141,7 @@ def test_an_interrupted_run_goes_on_and_leaves_nothing_that_looks_finished(
     with pytest.raises(KeyboardInterrupt):
         prepare("rain100l", LAYOUT, [source], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    finished = {path: snapshot(tmp_path / ".out.partial")[f"files/{path}"] for path in first.written}
+    finished = {path: snapshot(tmp_path / ".out.partial")[path] for path in first.written}
     monkeypatch.setattr(writing.Stage, "note", second)
     resumed = prepare("rain100l", LAYOUT, [source], tmp_path / "out")
     assert len(first.written) == 5
@@ -161,9 +161,9 @@ def test_a_file_that_was_lost_or_cut_since_is_written_again(
         with pytest.raises(KeyboardInterrupt):
             prepare("rain100l", LAYOUT, [source], tmp_path / "out")
     stage = tmp_path / ".out.partial"
-    (stage / "files" / first.written[0]).unlink()
-    (stage / "files" / first.written[1]).write_bytes(b"half")
-    journal = stage / "journal.txt"
+    (stage / first.written[0]).unlink()
+    (stage / first.written[1]).write_bytes(b"half")
+    journal = stage / ".journal"
     journal.write_text(journal.read_text(encoding="utf-8")[:-20], encoding="utf-8")  # power failed while writing
     assert prepare("rain100l", LAYOUT, [source], tmp_path / "out").sha256 == whole.sha256
 
@@ -217,7 +217,7 @@ def test_an_empty_folder_is_used(tmp_path: Path, source: Path) -> None:
 def test_other_options_do_not_overwrite(tmp_path: Path, source: Path) -> None:
     prepare("rain100l", LAYOUT, [source], tmp_path / "out")
     before = snapshot(tmp_path)
-    with pytest.raises(UserError, match="holds rain100l prepared with other options"):
+    with pytest.raises(UserError, match="was made from other images or options"):
         prepare("rain100l", LAYOUT, [source], tmp_path / "out", Request(val=Share(1)))
     assert snapshot(tmp_path) == before
 
@@ -227,7 +227,7 @@ def test_a_result_that_was_changed_is_reported(tmp_path: Path, source: Path, cha
     prepare("rain100l", LAYOUT, [source], tmp_path / "out")
     path = tmp_path / "out" / "testA" / "0002.png"
     path.unlink() if change == "delete" else path.write_bytes(b"x")
-    with pytest.raises(UserError, match="was changed after it was prepared"):
+    with pytest.raises(UserError, match="is damaged: files are missing or have other sizes"):
         prepare("rain100l", LAYOUT, [source], tmp_path / "out")
 
 

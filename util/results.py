@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from torch import Tensor
 
-from util.errors import UserError
 from util.images import safe_child, save_png, to_uint8
 from util.metrics.evaluate import Evaluation, Item, evaluate
 from util.metrics.metric import DEFAULT_METRICS, Scorer, shown_metrics
@@ -20,6 +17,7 @@ from util.metrics.report import AFTER, BEFORE, write_metrics
 from util.pages.labels import INPUT, OUTPUT, TARGET
 from util.pages.manifest import Column, MetricColumn, ResultManifest, Row
 from util.pages.result_page import write_result_page
+from util.staging import Staging
 
 
 class ResultFolder:
@@ -32,29 +30,19 @@ class ResultFolder:
     def __init__(self, path: Path, words: Mapping[str, str]) -> None:
         self.path = path
         self._words = {**words, TARGET: GROUND_TRUTH}
-        self._partial = path.with_name(f".{path.name}.partial")
-        self._previous = path.with_name(f".{path.name}.previous")
+        self._staging = Staging(path, "--results_dir")
+        self._partial = self._staging.folder
         self._names: list[str] = []
         self._labels: list[str] = []
 
     def __enter__(self) -> ResultFolder:
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--results_dir: {self.path} is not a folder; remove it or choose another place.")
-        try:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial.mkdir(parents=True)
-            if self._previous.exists() and not self.path.exists():  # stopped between the two renames of _replace
-                self._previous.rename(self.path)
-        except OSError as reason:
-            raise UserError(
-                f"--results_dir: {self._partial.parent} cannot be written ({reason.strerror}); choose another folder."
-            ) from reason
+        self._staging.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._staging.__exit__(kind, error, trace)
 
     def add(self, name: str, images: Mapping[str, Tensor]) -> None:
         """Save the images [1, C, H, W] in [-1, 1] of one test item under their labels."""
@@ -73,25 +61,8 @@ class ResultFolder:
         if evaluation is not None:
             write_metrics(self._partial, evaluation)
         write_result_page(self._partial, self._manifest(title, notes, evaluation))
-        self._replace()
+        self._staging.publish()
         return evaluation
-
-    def _replace(self) -> None:
-        """Put the new results in the place of the old ones, which stay if that fails."""
-        try:
-            if self.path.exists():
-                shutil.rmtree(self._previous, ignore_errors=True)
-                self.path.rename(self._previous)
-            self._partial.rename(self.path)
-        except OSError as reason:
-            if not self.path.exists():
-                with contextlib.suppress(OSError):
-                    self._previous.rename(self.path)
-            raise UserError(
-                f"--results_dir: {self.path} cannot be replaced ({reason.strerror or reason}); "
-                "close what has files there open, or choose another folder."
-            ) from reason
-        shutil.rmtree(self._previous, ignore_errors=True)
 
     def _evaluate(self, protocol: str) -> Evaluation:
         def file(label: str, name: str) -> Path:

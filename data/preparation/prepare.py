@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data.manifest import existing, write_manifest
 from data.preparation.archives import DamagedSource, Limits, Source, open_source
 from data.preparation.contents import group_by_content
 from data.preparation.layouts import LAYOUTS, Layout
-from data.preparation.manifest import MANIFEST, damage, read_manifest, request_hash, write_manifest
 from data.preparation.members import Found, Member
 from data.preparation.naming import some
 from data.preparation.splitting import Share, Split, SplitRule, make_split
-from data.preparation.writing import Output, Stage, write_outputs
+from data.preparation.writing import CHECKSUMS, Output, Stage, write_checksums, write_outputs
 from util.errors import UserError
 from util.files import real_path
+from util.staging import Staging
 
+MADE_BY = "prepare_dataset"
+VERSION = 1
+"""Raised when the same source and options give other files."""
 TEXT_LIMIT = 1 << 28
 UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff<>:"|?*\\]')
 
@@ -75,7 +81,7 @@ def prepare(
     _check_places(source_paths, out)
     sources = [open_source(path, limits) for path in source_paths]
     members = [member for position, source in enumerate(sources) for member in source.members(position)]
-    wanted = request_hash(name, request.options(layout), members)
+    wanted = fingerprint(name, request.options(layout), members)
     if (before := _already_there(out, wanted)) is not None:
         return before
     found = _find(name, layout, sources, members, request.allow_incomplete)
@@ -83,19 +89,28 @@ def prepare(
         found = group_by_content(found, sources)
     split = make_split(found.train, found.test, layout.rule, request.val) if found.train else Split(test=found.test)
     outputs = plan(split)
-    stage = Stage(out, wanted)
-    try:
-        written = write_outputs(outputs, sources, stage, copy=request.copy)
-    except DamagedSource:
-        stage.discard()
-        raise
     counts = {part: len(pictures) for part, pictures in _parts(split).items()}
     about = _describe(name, layout, request, sources, found)
-    sha256 = write_manifest(
-        stage.files, {**about, "counts": counts, "scenes": split.scenes(), "request": wanted}, written
-    )
-    stage.publish()
+    with Staging(out, "--out", resume=True) as staging:
+        stage = Stage(staging, wanted)
+        try:
+            written = write_outputs(outputs, sources, stage, copy=request.copy)
+        except DamagedSource:
+            staging.discard()
+            raise
+        sha256 = write_checksums(stage.files, written)
+        about |= {"counts": counts, "scenes": split.scenes(), "files": {"list": CHECKSUMS, "sha256": sha256}}
+        write_manifest(stage.files, MADE_BY, wanted, about)
+        stage.publish()
     return Prepared(counts, sha256, found.notes + found.problems, changed=True)
+
+
+def fingerprint(dataset: str, options: Mapping[str, Any], members: Iterable[Member]) -> str:
+    """Changes with everything that the result depends on, as far as it can be told without reading the images."""
+    digest = hashlib.sha256(json.dumps([VERSION, dataset, dict(options)], sort_keys=True).encode())
+    for member in members:
+        digest.update(f"\n{member.source} {member.size} {member.label}/{member.name}".encode(errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 def _rule_text(layout: Layout, request: Request) -> str:
@@ -145,18 +160,9 @@ def _already_there(out: Path, wanted: str) -> Prepared | None:
     Raises:
         UserError: there is something else, or the result was damaged since.
     """
-    if not out.is_dir() or not any(out.iterdir()):
-        return None
-    manifest = read_manifest(out)
+    manifest = existing(out, MADE_BY, wanted, flag="--out")
     if manifest is None:
-        raise UserError(f"--out {out}: there is something else, without {MANIFEST}; name another folder.")
-    if manifest["request"] != wanted:
-        raise UserError(
-            f"--out {out}: holds {manifest.get('dataset')} prepared with other options or from another source; "
-            "name another folder, or remove this one."
-        )
-    if (found := damage(out, manifest)) is not None:
-        raise UserError(f"--out {out}: was changed after it was prepared ({found}); remove it and run this again.")
+        return None
     notes = [*(manifest.get("notes") or []), *(manifest.get("incomplete") or [])]
     return Prepared(dict(manifest["counts"]), str(manifest["files"]["sha256"]), notes, changed=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from data.preparation.archives import DamagedSource, Reader, Source
 from data.preparation.contents import decode
-from data.preparation.manifest import Written
 from data.preparation.members import Picture
 from util.errors import UserError
-from util.files import fitting_name
+from util.files import fitting_name, replace
+from util.staging import Staging
 
+CHECKSUMS = "files.sha256"
 BLOCK = 1 << 20
 SPARE_BYTES = 1 << 26
 PNG_LEVEL = 6
@@ -33,25 +34,32 @@ class Output:
     picture: Picture
 
 
-class Stage:
-    """A hidden folder beside the data set's, in which it grows, with a journal of what is finished."""
+@dataclass(frozen=True)
+class Written:
+    """One file of the data set: path below its folder, size in bytes, checksum of its content."""
 
-    def __init__(self, out: Path, request: str) -> None:
-        """Opens the folder, which an earlier run with the same ``request`` may have left; another's is emptied.
+    path: str
+    size: int
+    sha256: str
+
+
+class Stage:
+    """The folder in which a data set grows, with a journal of what is finished, so that the next run goes on there."""
+
+    def __init__(self, staging: Staging, request: str) -> None:
+        """What an earlier run with another ``request`` left goes.
 
         Raises:
-            UserError: a folder of that name was not made here.
+            UserError: the folder was not made here.
         """
-        self.out = out
-        self.folder = out.with_name(f".{out.name}.partial")
-        self.files = self.folder / "files"
-        self._journal = self.folder / "journal.txt"
-        request_file = self.folder / "request.txt"
-        if self.folder.exists() and not request_file.is_file() and any(self.folder.iterdir()):
-            raise UserError(f"--out {out}: '{self.folder}' is in the way; remove it.")
+        self.out, self.files = staging.place, staging.folder
+        self._staging, self._journal = staging, staging.folder / ".journal"
+        request_file = staging.folder / ".request"
+        if not request_file.is_file() and any(self.files.iterdir()):
+            raise UserError(f"--out {self.out}: '{self.files}' is in the way; remove it.")
         if request_file.is_file() and request_file.read_text(encoding="utf-8") != request:
-            shutil.rmtree(self.folder)
-        self.files.mkdir(parents=True, exist_ok=True)
+            staging.discard()
+            self.files.mkdir()
         request_file.write_text(request, encoding="utf-8")
         self.finished = self._read_journal()
 
@@ -81,16 +89,11 @@ class Stage:
         journal.flush()
         self.finished[written.path] = written
 
-    def discard(self) -> None:
-        """Leave nothing behind."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def publish(self) -> None:
         """Move the complete data set to its place."""
-        if self.out.is_dir():
-            self.out.rmdir()  # only ever an empty folder
-        self.files.replace(self.out)
-        shutil.rmtree(self.folder)
+        self._staging.publish()
+        for name in (".journal", ".request"):
+            (self.out / name).unlink()
 
 
 def write_outputs(outputs: Sequence[Output], sources: Sequence[Source], stage: Stage, *, copy: bool) -> list[Written]:
@@ -112,19 +115,16 @@ def write_outputs(outputs: Sequence[Output], sources: Sequence[Source], stage: S
     for folder in {Path(output.path).parent for output in outputs}:
         (stage.files / folder).mkdir(exist_ok=True)
     done = len(outputs) - len(missing)
-    try:
-        with (
-            stage.open_journal() as journal,
-            tqdm(total=len(outputs), initial=done, desc=stage.out.name, unit="file", disable=None) as progress,
-        ):
-            for position, wanted in grouped.items():
-                for name, reader in sources[position].read(wanted):
-                    local = None if copy else sources[position].local_path(name)
-                    for written in _write_member(reader, wanted[name], stage.files, local, copy):
-                        stage.note(journal, written)
-                        progress.update()
-    except OSError as error:
-        raise UserError(f"--out {stage.out}: cannot be written ({error.strerror or error}).") from error
+    with (
+        stage.open_journal() as journal,
+        tqdm(total=len(outputs), initial=done, desc=stage.out.name, unit="file", disable=None) as progress,
+    ):
+        for position, wanted in grouped.items():
+            for name, reader in sources[position].read(wanted):
+                local = None if copy else sources[position].local_path(name)
+                for written in _write_member(reader, wanted[name], stage.files, local, copy):
+                    stage.note(journal, written)
+                    progress.update()
     return [stage.finished[output.path] for output in outputs]
 
 
@@ -207,5 +207,15 @@ def _link_or_copy(source: Path, target: Path, copy: bool) -> None:
 
 
 def _move(partial: Path, target: Path) -> None:
-    partial.replace(target)
+    replace(partial, target)
     partial.unlink(missing_ok=True)  # is still there where both were links to one file
+
+
+def write_checksums(folder: Path, files: Iterable[Written]) -> str:
+    """Write ``files.sha256``, in the format of the program sha256sum and sorted by path, and return its own hash.
+
+    The hash depends on the names and contents of the files alone, not on where the source lay or whether it was packed.
+    """
+    lines = "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
+    (folder / CHECKSUMS).write_text(lines, encoding="utf-8", newline="\n")
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,8 +1,7 @@
 """A dataset of rainy and clean images on disk: written by several processes, completely or not at all.
 
-It is written into a hidden folder beside its place and moved there when all is done, so an interrupted run leaves
-nothing that looks finished. ``dataset.yaml`` says how it was made and with what result; ``images.csv`` lists every
-image with its rain, its PSNR against the clean image and a hash of its pixels.
+``dataset.yaml`` says how it was made and with what result; ``images.csv`` lists every image with its rain, its PSNR
+against the clean image and a hash of its pixels.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import shutil
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,15 +22,15 @@ from typing import Any
 import numpy as np
 import PIL
 import scipy  # type: ignore[import-untyped]
-import yaml
 
+from data.manifest import write_manifest
 from data.rain.image_job import Output, make_images
 from data.rain.plan import RULES, Job, Settings
 from util.errors import UserError
-from util.files import cannot_write
 from util.pictures.refusals import NoFile, require_file
+from util.staging import Staging
 
-MANIFEST, LIST = "dataset.yaml", "images.csv"
+LIST = "images.csv"
 MADE_BY = "synthesize_rain"
 # Raise when the same inputs and settings give other files, so that datasets of before are not taken for equal.
 VERSION = 1
@@ -68,45 +66,6 @@ def fingerprint(inputs: Inputs, settings: Settings) -> str:
     return digest.hexdigest()
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """``dataset.yaml`` of ``folder`` if it was written here, else None."""
-    try:
-        manifest = yaml.safe_load((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return manifest if isinstance(manifest, dict) and manifest.get("made_by") == MADE_BY else None
-
-
-def is_complete(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether every listed image is there with the listed number of bytes."""
-    try:
-        with (folder / LIST).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        sizes = all((folder / row["file"]).stat().st_size == int(row["bytes"]) for row in rows)
-        return sizes and len(rows) == sum(manifest["counts"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def check_output(out: Path, mark: str, *, overwrite: bool) -> dict[str, Any] | None:
-    """The manifest of a complete dataset with the fingerprint ``mark`` that is in ``out`` already, else None.
-
-    Raises:
-        UserError: ``out`` holds something else, or a dataset made here that differs, without ``overwrite``.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    manifest = read_manifest(out) if out.is_dir() else None
-    if manifest is None:
-        raise UserError(f"--out {out}: there is something else, without our {MANIFEST}; name another folder.")
-    if manifest.get("fingerprint") == mark and is_complete(out, manifest):
-        return manifest
-    if not overwrite:
-        what = "is damaged" if manifest.get("fingerprint") == mark else "was made from other images or settings"
-        raise UserError(f"--out {out}: the dataset there {what}; pass --overwrite to replace it, or name another.")
-    return None
-
-
 def write_dataset(
     inputs: Inputs, settings: Settings, out: Path, *, mark: str, workers: int = 1, progress: bool = False
 ) -> dict[str, Any]:
@@ -117,23 +76,12 @@ def write_dataset(
     Raises:
         UserError: an image or depth file that cannot be used, or a file that cannot be written; ``out`` is as before.
     """
-    hidden = out.absolute().with_name(f".{out.absolute().name}.partial")
-    try:
-        shutil.rmtree(hidden, ignore_errors=True)
-        hidden.mkdir(parents=True)
-        with _results(inputs.jobs, settings, hidden, workers) as results:
+    with Staging(out, "--out") as staging:
+        with _results(inputs.jobs, settings, staging.folder, workers) as results:
             outputs = list(_shown(results, len(inputs.jobs), progress))
-        manifest = _manifest(inputs, settings, mark, outputs)
-        _write_list(hidden / LIST, outputs)
-        text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
-        (hidden / MANIFEST).write_text(text, encoding="utf-8", errors="backslashreplace")
-        if out.exists():
-            shutil.rmtree(out)
-        hidden.replace(out)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        _write_list(staging.folder / LIST, outputs)
+        manifest = write_manifest(staging.folder, MADE_BY, mark, _about(inputs, settings, outputs))
+        staging.publish()
     return manifest
 
 
@@ -181,11 +129,10 @@ def _weather_columns(outputs: Sequence[Output]) -> list[str]:
     return next((list(output.weather) for output in outputs if output.weather), [])
 
 
-def _manifest(inputs: Inputs, settings: Settings, mark: str, outputs: Sequence[Output]) -> dict[str, Any]:
+def _about(inputs: Inputs, settings: Settings, outputs: Sequence[Output]) -> dict[str, Any]:
     values = [float(output.weather["psnr"]) for output in outputs if output.weather]
     quantiles = np.percentile(values, PSNR_PERCENTILES, method="nearest")
     return {
-        "made_by": MADE_BY,
         "version": VERSION,
         "source": {"clean": inputs.clean.as_posix(), "depth": inputs.depth.as_posix() if inputs.depth else None},
         "settings": {**asdict(settings), "size": list(settings.size) if settings.size else None},
@@ -197,7 +144,6 @@ def _manifest(inputs: Inputs, settings: Settings, mark: str, outputs: Sequence[O
             "images": _hash_lines(f"{output.file}\t{output.sha256}" for output in outputs),
         },
         "made_with": {"numpy": np.__version__, "scipy": scipy.__version__, "pillow": PIL.__version__},
-        "fingerprint": mark,
     }
 
 

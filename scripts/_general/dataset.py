@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.manifest import existing, write_manifest
 from data.rain.dataset import Inputs, fingerprint, write_dataset
 from data.rain.plan import Settings, check_headers, make_plan
 from data.reading import ImageFile
 from scripts._general.split import Split
-from util.errors import UserError
-from util.files import cannot_write
+from util.staging import Staging
 
-MANIFEST = "general.json"
+MADE_BY = "train_general"
 CLEAN = "clean"
 """A data set of its own in this sub-folder: the test's clean pictures on both sides, to see what harm is done."""
 TRAIN_PRESET, TEST_PRESET = "streaks", "mixed"
@@ -55,8 +54,6 @@ def parts_of(split: Split) -> list[Part]:
 def make_dataset(photos: Path, split: Split, out: Path, *, workers: int) -> dict[str, Any]:
     """Write the dataset to ``out`` unless it is there already; returns its manifest: counts, hashes, input PSNR.
 
-    It is written beside ``out`` and moved there when complete.
-
     Raises:
         UserError: an image that cannot be read, a file that cannot be written, or something else in ``out``.
     """
@@ -67,24 +64,16 @@ def make_dataset(photos: Path, split: Split, out: Path, *, workers: int) -> dict
     ]
     marks = [f"{part.place} {fingerprint(inputs, part.settings)}" for part, inputs in parts]
     mark = hashlib.sha256("\n".join(marks).encode()).hexdigest()
-    if (found := _existing(out, mark)) is not None:
+    if (found := existing(out, MADE_BY, mark, flag="--out")) is not None:
         return found
-    partial = out.absolute().with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        manifest: dict[str, Any] = {"fingerprint": mark, "parts": {}}
+    with Staging(out, "--out") as staging:
+        written = {}
         for part, inputs in parts:
             check_headers(inputs.jobs)
-            manifest["parts"][f"{part.settings.phase} {part.place}"] = _write(part, inputs, partial, workers)
-        _clean_pairs(partial)
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()  # empty, as _existing has seen
-        partial.replace(out)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            written[f"{part.settings.phase} {part.place}"] = _write(part, inputs, staging.folder, workers)
+        _clean_pairs(staging.folder)
+        manifest = write_manifest(staging.folder, MADE_BY, mark, {"parts": written})
+        staging.publish()
     return manifest
 
 
@@ -107,19 +96,3 @@ def _clean_pairs(folder: Path) -> None:
             target = folder / CLEAN / f"test{domain}" / scene.name.replace("_rain1", "")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(scene, target)
-
-
-def _existing(out: Path, mark: str) -> dict[str, Any] | None:
-    """The manifest of this very dataset if it is in ``out``; None if nothing is."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    try:
-        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["fingerprint"] == mark:
-            return manifest
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise UserError(
-        f"--out {out}: there is something else, or this dataset of other photographs or an older recipe; "
-        "name another folder."
-    )
