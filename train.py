@@ -37,6 +37,7 @@ from util.engine.state import Position, TrainingState
 from util.engine.step import Phase, Stepper, StepSettings, trains_tested
 from util.engine.stop import SECONDS_PER_HOUR, Deadline
 from util.engine.validation import DEFAULT_EVERY, Validation, Validator
+from util.engine.weights import load_initial
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
 from util.logs import set_up_logging
@@ -81,6 +82,8 @@ def train(opt: Options, run: Checkpointer, distributed: Distributed, deadline: D
     with explain_oom_building(device):
         with distributed.one_first():  # which may have to fetch pretrained weights
             model = create_model(opt, training=True)
+        if opt.init_from and not opt.continue_train:
+            load_initial(model.nets, Path(opt.init_from), opt.epoch, model.inference_nets[0], describe_state)
         state = build_training_state(opt, model, distributed)
 
     # Validation, and where the run stands

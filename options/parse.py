@@ -168,7 +168,7 @@ def _parse(program: Program, argv: Sequence[str] | None) -> Options:
     request.refuse_unknown(option for _, options in groups for option in options)
     values.update(name=name, suffix="")
     if weights is not None:
-        values["checkpoint"] = str(weights)
+        values["init_from" if program.trains else "checkpoint"] = str(weights)
     if values.get("amp") and "precision" not in given:
         values["precision"] = "auto"
     check_together(values, program)
@@ -184,15 +184,34 @@ def _place(
     program, name = request.program, early["name"]
     if early["suffix"]:
         name = with_suffix(name, early["suffix"], _resolve(request, None).values)
+    if program.trains and not early["continue_train"]:
+        check_name(name)
+        return name, *_start(request, Path(early["checkpoints_dir"]))
     weights = None if program.trains else _weights(early, given)
     if weights is not None:
         name = name if "name" in given else results_name(weights)
         check_name(name)
         return name, weights, options_beside(weights)
     check_name(name)
-    if early.get("continue_train") or not program.trains:
-        return name, None, find_run(Path(early["checkpoints_dir"]) / name, required=program.trains)
-    return name, None, None
+    return name, None, find_run(Path(early["checkpoints_dir"]) / name, required=program.trains)
+
+
+def _start(request: Request, checkpoints_dir: Path) -> tuple[Path | None, OptionsFile | None]:
+    """Where the networks of ``--init_from`` are, and their architecture."""
+    text = request.explicit((request.program.option("init_from"),)).get("init_from")
+    if text is None:
+        return None, None
+    weights = find_weights(text, checkpoints_dir, "--init_from")
+    file = options_beside(weights, "--init_from")
+    if file is None:
+        return weights, None
+    chosen = request.explicit((request.program.option("model"),)).get("model")
+    model = chosen or file.saved.get("model", request.program.option("model").default)
+    options = (*request.program.options, *options_of("model", model))
+    architecture = {option.name for option in options if option.is_architecture}
+    if chosen or file.path == weights:  # another method may be meant, and a lone file knows none
+        architecture.remove("model")
+    return weights, replace(file.without(file.saved.keys() - architecture), given={})
 
 
 def _weights(early: Mapping[str, Any], given: Mapping[str, Any]) -> Path | None:

@@ -77,6 +77,30 @@ def test_fastcut_brings_its_own_defaults(work: Workplace) -> None:
     assert "NCE_Y" not in work.losses()[0]
 
 
+def test_a_training_may_start_with_the_networks_of_another(work: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    """A learning rate that changes nothing shows where the weights came from."""
+    small, still = small_model_flags("cut"), ("--lr", "1e-30", "--max_dataset_size", "1", "--no_html")
+    assert work.train(*small, *ONE_EPOCH, "--max_dataset_size", "2", "--no_html", name="first") == 0
+    assert work.train(*small, *ONE_EPOCH, *still, "--init_from", "first", "--seed", "7", name="second") == 0
+    assert f"starts with G, D, F of {work.run('first')}\n" in capsys.readouterr().err
+    for name in ("G", "F", "D"):
+        first, second = (work.run(run) / f"latest_net_{name}.pth" for run in ("first", "second"))
+        states = [torch.load(file, weights_only=True) for file in (first, second)]
+        torch.testing.assert_close(*states, rtol=0, atol=0)
+    state = torch.load(work.run("second") / "training_state.pth", weights_only=True)
+    assert all(
+        entry["step"] == 1 for optimizer in state["optimizers"].values() for entry in optimizer["state"].values()
+    )
+
+    file = str(work.run("first") / "latest_net_G.pth")
+    cycle = [*small_model_flags("cycle_gan")[:2], *small[2:]]
+    assert work.train(*cycle, *ONE_EPOCH, *still, "--init_from", file, name="third") == 0
+    said = capsys.readouterr().err
+    assert f"starts with G_A of {file}; fresh: G_B, D_A, D_B" in said and "may not fit" not in said
+    third = torch.load(work.run("third") / "latest_net_G_A.pth", weights_only=True)
+    torch.testing.assert_close(torch.load(file, weights_only=True), third, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("model", METHODS)
 def test_train_continue_test_and_page(work: Workplace, model: str) -> None:
     flags = [*small_model_flags(model), "--batch_size", "2", "--print_freq", "2", "--update_html_freq", "2"]

@@ -143,6 +143,29 @@ def test_a_run_s_plugin_is_not_executed_but_named() -> None:
     assert not Path("executed").exists()
 
 
+# Starting with the networks of a run
+
+
+def test_a_start_from_a_run_takes_its_architecture_and_nothing_else(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opt = parse_train(["--init_from", "rain", "--dataroot", "x"])
+    assert {name: getattr(opt, name) for name in ARCHITECTURE} == ARCHITECTURE
+    assert (opt.model, opt.init_from, opt.name) == ("streaks", str(run.parent), "experiment_name")
+    assert (opt.lr, opt.load_size, opt.dataset_mode, opt.alpha) == (2e-4, 286, "unaligned", 1.0)
+    assert opt.given == {"init_from", "dataroot"} and not warnings(caplog)
+
+
+def test_another_method_may_start_from_a_run(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opt = parse_train(["--init_from", "rain", "--dataroot", "x", "--model", "cclgan"])
+    assert (opt.model, opt.ngf) == ("cclgan", 24) and not warnings(caplog)
+
+
+def test_there_must_be_something_to_start_from(run: Path) -> None:
+    with pytest.raises(UserError, match=r"--init_from rian: there is neither .* \(did you mean 'rain'\?\)"):
+        parse_train(["--init_from", "rian", "--dataroot", "x"])
+
+
 # Continuing a run
 
 

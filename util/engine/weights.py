@@ -136,6 +136,27 @@ def load_weights(nets: Mapping[str, nn.Module], place: Path, tag: str, describe:
     load_net(network, place, describe, name)
 
 
+def load_initial(nets: Mapping[str, nn.Module], place: Path, tag: str, main: str, describe: Describe) -> None:
+    """Start with trained networks: those of ``nets`` that a run's folder has by name, or the one of a file.
+
+    A file whose name is none of ``nets`` is network ``main``. The others stay as they are; a logged line tells both.
+
+    Raises:
+        UserError: the folder has none of them, or a file is unreadable or of another architecture.
+    """
+    if place.is_file():
+        match = re.search(r"_net_(.+)\.pth$", place.name)
+        files = {match[1] if match and match[1] in nets else main: place}
+    else:
+        files = {name: file for name in nets if (file := net_file(place, tag, name)).is_file()}
+    if not files:
+        raise UserError(f"--init_from {place}: has none of the networks {', '.join(nets)} as {tag}_net_<NET>.pth.")
+    for name, file in files.items():
+        load_net(nets[name], file, describe)
+    fresh = ", ".join(name for name in nets if name not in files)
+    logger.info("starts with %s of %s%s", ", ".join(files), place, f"; fresh: {fresh}" if fresh else "")
+
+
 def load_net(network: nn.Module, path: Path, describe: Describe, name: str = "") -> None:
     """Load one network; see :func:`load_nets`. ``name`` decides where a foreign file holds several that fit."""
     content = load_file(path)
