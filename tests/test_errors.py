@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -48,3 +49,41 @@ def test_a_reader_that_has_had_enough_is_no_traceback() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+WORK = """
+import logging, sys
+from pathlib import Path
+from tqdm import tqdm
+from util.errors import entry_point
+from util.logs import set_up_logging
+
+def main(argv):
+    set_up_logging()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in tqdm(range(3), mininterval=0):
+        print("line", flush=True)
+        print("line", file=sys.stderr)
+        logging.getLogger("util").info("line")
+    Path(sys.argv[1]).touch()
+    print("results")
+
+sys.exit(entry_point(main)())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pseudo-terminals")
+@pytest.mark.parametrize("kind", ["terminal", "pipe"])
+def test_a_console_that_goes_away_does_not_end_the_work(tmp_path: Path, kind: str) -> None:
+    ours, theirs = os.openpty() if kind == "terminal" else os.pipe()
+    command = [sys.executable, "-c", WORK, str(tmp_path / "done")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        assert os.read(ours, 5) == b"ready"
+        os.close(ours)
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert process.wait(60) == 0
+    assert (tmp_path / "done").is_file()

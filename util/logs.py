@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import copy
+import errno
+import io
 import logging
+import os
 import sys
 import warnings
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from typing import Any
 
 from util.errors import one_line
 
 OURS = ("data", "models", "options", "util", "train", "test")
 NAMES = (str, PurePath, BaseException)  # what may hold the name of a file, or a user's text
+
+
+_GONE = (errno.EPIPE, errno.EIO)  # a closed reader, such as head, and a closed terminal
+
+
+class _Console(io.FileIO):
+    """A console that is silent, instead of an error, once nothing is left to write to."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            return len(data)
+
+
+def outlive_console() -> None:
+    """Let this process do its work to the end although its terminal, or the reader of its output, goes away."""
+    if os.name == "nt":  # where a terminal is another kind of file
+        return
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and stream is getattr(sys, f"__{name}__"):
+            raw = _Console(stream.fileno(), "w", closefd=False)
+            text = io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=True)
+            setattr(sys, name, text)
 
 
 class _Sentence(logging.Formatter):
@@ -30,8 +63,10 @@ def set_up_logging(*, verbose: bool = False, only_errors: bool = False) -> None:
     """Log to standard error: our own messages from INFO (DEBUG if ``verbose``), other packages' from WARNING.
 
     Pillow's remarks about broken files are left out, because we say in one sentence what is wrong with a file.
-    ``only_errors`` is for a process beside another one that says the rest.
+    ``only_errors`` is for a process next to another one that reports the rest. A console that goes away ends nothing:
+    see :func:`outlive_console`.
     """
+    outlive_console()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Sentence("%(message)s"))
     root = logging.getLogger()
