@@ -109,9 +109,9 @@ def test_dataset(opt: Options, translate: Translator, words: Mapping[str, str], 
     dataset = create_test_dataset(opt, MODELS.get(opt.model).streams)
     with ResultFolder(Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}", words) as results:
         for item in tqdm(dataset, total=len(dataset), desc="test", unit="image", disable=None):
-            images = {INPUT: item.A, OUTPUT: translate(item.A)}
-            if item.B is not None:
-                images[TARGET] = item.B
+            images = {INPUT: item.source, OUTPUT: translate(item.source)}
+            if item.target is not None:
+                images[TARGET] = item.target
             results.add(item.name, images)
         notes = (*notes, f"Processed {len(dataset)} of {dataset.available} images.", *([choice] if choice else []))
         evaluation = results.finish(title=f"{opt.name}: {opt.phase}, {opt.epoch}", notes=notes, protocol=opt.protocol)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from util.errors import UserError
+from util.memory import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -147,25 +148,9 @@ class CacheRoom:
 
 
 def default_budget() -> int:
-    """Half of the memory that is free now, to this process's control group, in bytes; 2 GiB where nobody tells."""
-    free = [bytes_free for ask in (_free_on_linux, _free_in_group) if (bytes_free := ask()) is not None]
-    return int(_SHARE_OF_MEMORY * max(0, min(free, default=4 * 1024**3)))
-
-
-def _free_on_linux() -> int | None:
-    with contextlib.suppress(OSError, ValueError, StopIteration):  # another system
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        available = next(line for line in lines if line.startswith("MemAvailable"))
-        return int(available.split()[1]) * 1024
-    return None
-
-
-def _free_in_group() -> int | None:
-    """What a container may still take."""
-    group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # no such group, or "max": no limit
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    return None
+    """Half of the memory that is free now, in bytes; 2 GiB where the system does not report it."""
+    free = free_memory()
+    return int(_SHARE_OF_MEMORY * (4 * 1024**3 if free is None else free))
 
 
 def _remove(file: int, path: str) -> None:

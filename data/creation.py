@@ -16,11 +16,10 @@ from typing import Any
 
 from data import DATASETS, DEFAULT_VAL_PHASE
 from data.cache import CacheRoom, default_budget
-from data.datasets import DatasetSettings
+from data.datasets import DatasetSettings, TestDataset
 from data.files import UnfitPairs, Unit, existing_folder
 from data.loader import TrainingLoader
 from data.reading import MODES
-from data.test_dataset import TestDataset
 from data.transforms import TrainingTransform, WholeImageTransform
 from util.engine.distributed import Ranks
 from util.errors import UserError

@@ -1,31 +1,34 @@
-"""The images of a training: streams of them, a sample being a function of seed, epoch and position alone."""
+"""The images of a training, streams of them drawn in groups, and the images of a test, one by one and whole."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from data.cache import CacheRoom, ImageCache
 from data.files import (
     PackedPaths,
+    UnfitPairs,
     Unit,
     aligned_units,
     check_pairs,
     existing_folder,
     find_test_units,
     matched_units,
+    output_names,
     single_images,
 )
-from data.reading import ImageFile, check_readable, read_first, read_image
+from data.reading import Checked, ImageFile, UnreadableImage, check_readable, read_first, read_image
 from data.sampler import SampleKey
-from data.transforms import Pixels, Placement, TrainingTransform
+from data.transforms import Pixels, Placement, TrainingTransform, WholeImageTransform
 from util.errors import UserError
 from util.option import Option
 from util.streams import UNPAIRED, Stream, folder_ends, groups
@@ -317,3 +320,102 @@ class SingleDataset(StreamDataset):
                 "--eval_pairs yes: --dataset_mode single has no ground truth; use --dataset_mode unaligned."
             )
         return [(image,) for image in single_images(dataroot, phase, ends[0])]
+
+
+@dataclass(frozen=True, eq=False)
+class TestItem:
+    """One image of a test; ``target`` and ``target_path`` are its ground truth where there is one.
+
+    ``name`` is a unique relative path with forward slashes and without extension, safe as an output name.
+    ``source`` and ``target`` are float32 [1, C, H, W] in [-1, 1].
+    """
+
+    __test__: ClassVar[bool] = False  # keeps pytest from collecting it
+
+    name: str
+    source: torch.Tensor
+    source_path: Path
+    target: torch.Tensor | None = None
+    target_path: Path | None = None
+
+
+class TestDataset:
+    """Iterates over the images of the source domain, whole, in the order of their names."""
+
+    __test__: ClassVar[bool] = False  # keeps pytest from collecting it
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        *,
+        transform: WholeImageTransform,
+        channels: tuple[int, int] = (3, 3),
+        num_test: int | None = None,
+        skip_bad: bool = False,
+        smallest_pair: int = 1,
+    ) -> None:
+        """Decode every image once, so that a broken one shows before any work is done.
+
+        Args:
+            units: ``(source,)`` each, or ``(source, target)`` each.
+            channels: 1 (grey) or 3 (RGB), of the source and of the target.
+            num_test: use only the first that many.
+            skip_bad: leave out unreadable images, and pairs with one; they are listed in ``skipped``.
+            smallest_pair: pixels that a pair needs on each side to be compared.
+
+        Raises:
+            UserError: an image cannot be read; the two images of a pair differ in size or are too small.
+        """
+        names = dict(zip(units, output_names([unit[0] for unit in units]), strict=True))
+        self.available = len(units)
+        """How many images there are, before ``num_test`` and ``skip_bad``."""
+        checked = check_readable(units[:num_test], skip_bad=skip_bad, decode=True)
+        check_pairs(checked.units, checked.sizes)
+        _check_comparable(checked, transform, smallest_pair)
+        self.skipped: list[UnreadableImage] = checked.skipped
+        """Files left out by ``skip_bad``, with ``path`` and ``reason``."""
+        self.paired = any(len(unit) > 1 for unit in checked.units)
+        """Whether every item has its ground truth."""
+        self._units = [(names[unit], unit) for unit in checked.units]
+        self._transform, self._channels = transform, channels
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The items' names, in order."""
+        return tuple(name for name, _ in self._units)
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self._units)
+
+    def __iter__(self) -> Iterator[TestItem]:
+        """The items in order, each read when it is asked for."""
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> TestItem:
+        """Item number ``index``.
+
+        Raises:
+            UserError: the file has become unreadable since the start.
+        """
+        name, (source, *target) = self._units[index]
+        item = TestItem(name, self._load(source, self._channels[0]), source.path)
+        if not target:
+            return item
+        return TestItem(name, item.source, item.source_path, self._load(target[0], self._channels[1]), target[0].path)
+
+    def _load(self, file: ImageFile, channels: int) -> torch.Tensor:
+        return self._transform(file.cut(read_image(file.path, channels)), channels).unsqueeze(0)
+
+
+def _check_comparable(checked: Checked, transform: WholeImageTransform, smallest: int) -> None:
+    for unit in checked.units:
+        size = unit[0].size(checked.sizes[unit[0].path])
+        if len(unit) > 1 and min(transform.resized(size)) < smallest:
+            width, height = transform.resized(size)
+            resized = f", {width}×{height} after --preprocess {transform.preprocess}" if (width, height) != size else ""
+            raise UnfitPairs(
+                f"'{unit[0].path}' has {size[0]}×{size[1]} pixels{resized}, but comparing with ground truth needs "
+                f"{smallest} a side",
+                "leave the pair out, or pass --eval_pairs no to test without ground truth",
+            )

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from data.preparation import LAYOUTS, Prepared, Request, Share, prepare
-from data.preparation.layouts import FolderPairs, Layout, Rain800
+from data.published import LAYOUTS, Prepared, Request, Share, prepare
+from data.published.layouts import FolderPairs, Layout, Rain800
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.suggest import did_you_mean

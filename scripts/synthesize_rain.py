@@ -25,8 +25,16 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.files import PHASES, find_images, require_images
 from data.manifest import existing
-from data.rain.dataset import MADE_BY, Inputs, fingerprint, write_dataset
-from data.rain.plan import Settings, check_headers, find_depths, make_plan
+from data.rain.dataset import (
+    MADE_BY,
+    Inputs,
+    Settings,
+    check_headers,
+    find_depths,
+    fingerprint,
+    make_plan,
+    write_dataset,
+)
 from data.rain.presets import PRESETS
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from data.creation import SMALLEST_PAIR, create_test_dataset
-from data.test_dataset import TestDataset
+from data.datasets import TestDataset
 from util.errors import UserError
 from util.metrics.ssim import SSIM_WINDOW
 
@@ -37,9 +37,14 @@ def test_paired_items_carry_both_images_whole(tmp_path: Path) -> None:
     found = dataset(tmp_path, output_nc=1)
     (item,) = found
     assert (len(found), found.paired, item.name) == (1, True, "s/1")
-    assert (item.A_path, item.B_path) == (tmp_path / "testA" / "s" / "1.png", tmp_path / "testB" / "s" / "1.bmp")
-    assert item.B is not None
-    assert torch.equal(item.A, torch.full((1, 3, 15, 17), -1.0)) and torch.equal(item.B, torch.ones(1, 1, 15, 17))
+    assert (item.source_path, item.target_path) == (
+        tmp_path / "testA" / "s" / "1.png",
+        tmp_path / "testB" / "s" / "1.bmp",
+    )
+    assert item.target is not None
+    assert torch.equal(item.source, torch.full((1, 3, 15, 17), -1.0)) and torch.equal(
+        item.target, torch.ones(1, 1, 15, 17)
+    )
 
 
 def test_source_alone_needs_no_target_folder(tmp_path: Path) -> None:
@@ -47,14 +52,14 @@ def test_source_alone_needs_no_target_folder(tmp_path: Path) -> None:
         save(tmp_path / "testA" / name, 9)
     found = dataset(tmp_path)
     assert [item.name for item in found] == ["a", "b", "c.jpg", "c.png"]
-    assert not found.paired and all(item.B is None and item.B_path is None for item in found)
+    assert not found.paired and all(item.target is None and item.target_path is None for item in found)
 
 
 def test_direction_swaps_source_and_target(tmp_path: Path) -> None:
     save(tmp_path / "testA" / "1.png", 0)
     save(tmp_path / "testB" / "1.png", 255)
     (item,) = dataset(tmp_path, direction="BtoA")
-    assert item.A.max() == 1 and item.B is not None and item.B.max() == -1
+    assert item.source.max() == 1 and item.target is not None and item.target.max() == -1
 
 
 def test_num_test_limits_and_the_total_is_kept(tmp_path: Path) -> None:
@@ -122,7 +127,7 @@ def test_skip_bad_leaves_out_the_pair_and_lists_it(tmp_path: Path) -> None:
 def test_resizing_happens_only_when_asked_for(tmp_path: Path) -> None:
     save(tmp_path / "testA" / "1.png", 0)
     (item,) = dataset(tmp_path, preprocess="resize_and_crop", load_size=6, crop_size=4)
-    assert tuple(item.A.shape) == (1, 3, 6, 6)
+    assert tuple(item.source.shape) == (1, 3, 6, 6)
 
 
 def test_aligned_halves_are_source_and_ground_truth(tmp_path: Path) -> None:
@@ -130,8 +135,8 @@ def test_aligned_halves_are_source_and_ground_truth(tmp_path: Path) -> None:
     path.parent.mkdir()
     Image.fromarray(np.tile(np.repeat(np.array([[0, 255]], dtype=np.uint8), 12, axis=1), (11, 1))).save(path)
     (item,) = dataset(tmp_path, dataset_mode="aligned")
-    assert item.B is not None and (item.A.max(), item.B.min()) == (-1, 1)
-    assert tuple(item.A.shape) == tuple(item.B.shape) == (1, 3, 11, 12)
+    assert item.target is not None and (item.source.max(), item.target.min()) == (-1, 1)
+    assert tuple(item.source.shape) == tuple(item.target.shape) == (1, 3, 11, 12)
 
 
 def test_single_reads_a_plain_folder_and_has_no_ground_truth(tmp_path: Path) -> None:

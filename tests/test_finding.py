@@ -14,8 +14,8 @@ from PIL import Image
 
 from data.derain.inputs import find_inputs
 from data.files import find_images
-from data.preparation.archives import open_source
-from data.rain.plan import find_depths
+from data.published.archives import open_source
+from data.rain.dataset import find_depths
 from util import finding
 from util.errors import UserError
 from util.files import patiently, replace

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data.preparation.archives import DamagedSource, Source, open_source
-from data.preparation.limits import Limits
+from data.published.archives import DamagedSource, Limits, Source, open_source
 from tests.preparation_miniatures import as_folder, as_tar, as_zip
 from util.errors import UserError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.preparation import writing
+from data.published import writing
 from scripts.prepare_dataset import main
 from tests import preparation_miniatures as mini
 from util.errors import EXIT_INTERRUPTED

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data.preparation import Request, prepare
-from data.preparation.layouts import (
+from data.published import Request, prepare
+from data.published.layouts import (
     Expected,
     FolderPairs,
     Layout,
@@ -18,8 +18,8 @@ from data.preparation.layouts import (
     RainCityscapes,
     Spa,
 )
-from data.preparation.layouts.raincityscapes import Scenes
-from data.preparation.splitting import Share, SplitRule
+from data.published.layouts.raincityscapes import Scenes
+from data.published.splitting import Share, SplitRule
 from tests import preparation_miniatures as mini
 from util.errors import UserError
 

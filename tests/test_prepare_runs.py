@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data.preparation import Request, Share, prepare, writing
-from data.preparation.archives import DamagedSource
-from data.preparation.layouts import Expected, FolderPairs, Rain100L
+from data.published import Request, Share, prepare, writing
+from data.published.archives import DamagedSource
+from data.published.layouts import Expected, FolderPairs, Rain100L
 from tests import preparation_miniatures as mini
 from util.errors import UserError
 

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from data.preparation.layouts.raincityscapes import Scenes
-from data.preparation.members import Member, Pair, Picture
-from data.preparation.splitting import Share, SplitRule, evenly_spaced, make_split
+from data.published.layouts.raincityscapes import Scenes
+from data.published.members import Member, Pair, Picture
+from data.published.splitting import Share, SplitRule, evenly_spaced, make_split
 from util.errors import UserError
 
 

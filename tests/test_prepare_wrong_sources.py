@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from data.preparation import LAYOUTS, Request, prepare
-from data.preparation.layouts import Expected, Rain100L
-from data.preparation.splitting import SplitRule
+from data.published import LAYOUTS, Request, prepare
+from data.published.layouts import Expected, Rain100L
+from data.published.splitting import SplitRule
 from tests import preparation_miniatures as mini
 from util.errors import UserError
 

@@ -14,8 +14,7 @@ from PIL import Image
 
 from data.files import find_test_units
 from data.rain import dataset
-from data.rain.image_job import Output, fitting, make_images
-from data.rain.plan import Job, Settings
+from data.rain.dataset import Job, Output, Settings, fitting, make_images
 from scripts.synthesize_rain import main
 
 NAMES = ("lake.png", "road.jpg", "town/street.png", "town/wood.png", "zoo.png")

@@ -32,8 +32,8 @@ BAD = {"psnr": 20.0, "ssim": 0.5, "psnr_rgb": 18.0, "ciede2000": 9.0}
 
 @dataclass
 class Item:
-    A: Tensor
-    B: Tensor
+    source: Tensor
+    target: Tensor
 
 
 class Images:
@@ -92,7 +92,9 @@ def test_values_are_the_mean_over_images_after_rounding_to_8_bits() -> None:
     assert values is not None
     expected = [
         peak_signal_noise_ratio(
-            np.asarray(to_uint8(item.B)), np.asarray(to_uint8(0.5 * item.A / math.sqrt(1 + 1e-5))), data_range=255
+            np.asarray(to_uint8(item.target)),
+            np.asarray(to_uint8(0.5 * item.source / math.sqrt(1 + 1e-5))),
+            data_range=255,
         )
         for item in images
     ]
@@ -104,7 +106,9 @@ def test_the_input_itself_is_scored_without_any_network() -> None:
     images = Images(2)
     values = Validator(images, split="val", protocol="rgb").score_input(never)
     assert values is not None
-    expected = [peak_signal_noise_ratio(to_uint8(item.B), to_uint8(item.A), data_range=255) for item in images]
+    expected = [
+        peak_signal_noise_ratio(to_uint8(item.target), to_uint8(item.source), data_range=255) for item in images
+    ]
     assert values["psnr_rgb"] == pytest.approx(np.mean(expected), abs=1e-9)
 
 

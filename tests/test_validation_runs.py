@@ -65,8 +65,8 @@ def find(work: Workplace, *flags: str) -> Any:
 def test_pairs_of_the_validation_split_are_found_whole(work: Workplace) -> None:
     images = find(work, "--preprocess", "crop", "--crop_size", "8")
     assert images.names == ("view_0", "view_1")
-    assert [tuple(item.A.shape[-2:]) for item in images] == [(48, 64), (37, 41)]
-    assert all(item.B.shape == item.A.shape for item in images)
+    assert [tuple(item.source.shape[-2:]) for item in images] == [(48, 64), (37, 41)]
+    assert all(item.target.shape == item.source.shape for item in images)
 
 
 def test_no_folders_no_validation_and_no_word(work: Workplace, caplog: pytest.LogCaptureFixture) -> None:
@@ -116,7 +116,7 @@ def test_pairs_that_do_not_fit_stop_the_start(work: Workplace, harm: Any, words:
 def test_the_direction_and_side_by_side_pairs_are_followed(work: Workplace) -> None:
     backwards = next(iter(find(work, "--direction", "BtoA")))
     forwards = next(iter(find(work)))
-    assert torch.equal(backwards.A, forwards.B) and torch.equal(backwards.B, forwards.A)
+    assert torch.equal(backwards.source, forwards.target) and torch.equal(backwards.target, forwards.source)
     (work.dataroot / "val").mkdir()
     Image.new("RGB", (40, 20)).save(work.dataroot / "val" / "both.png")
     assert find(work, "--dataset_mode", "aligned").names == ("both",)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 GIB = 1024**3
-_CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def whole_memory(device: torch.device) -> int | None:
@@ -23,11 +23,27 @@ def whole_memory(device: torch.device) -> int | None:
     return min(told, default=None)
 
 
+def free_memory() -> int | None:
+    """Bytes of RAM that this process's control group may still take; None if the system does not report it."""
+    free: list[int] = []
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+        free.append(_meminfo()["MemAvailable"])
+    with contextlib.suppress(OSError, ValueError):
+        current = int((_CONTROL_GROUP / "memory.current").read_text(encoding="ascii"))
+        free.append(int((_CONTROL_GROUP / "memory.max").read_text(encoding="ascii")) - current)
+    return max(0, min(free)) if free else None
+
+
+def _meminfo() -> dict[str, int]:
+    """Linux's table, in bytes."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
+
+
 def _of_the_machine() -> int | None:
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        kibibytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-        return 1024 * (kibibytes["MemTotal"] + kibibytes["SwapTotal"])
+        told = _meminfo()
+        return told["MemTotal"] + told["SwapTotal"]
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None
@@ -35,5 +51,5 @@ def _of_the_machine() -> int | None:
 
 def _of_the_group() -> int | None:
     with contextlib.suppress(OSError, ValueError):  # no such group, or "max": no limit
-        return int(_CONTROL_GROUP.read_text(encoding="ascii"))
+        return int((_CONTROL_GROUP / "memory.max").read_text(encoding="ascii"))
     return None

@@ -5,6 +5,5 @@
 ``depth``      depth in metres: from files, or a simple road scene
 ``presets``    which rain is drawn for an image: light, medium, heavy, mixed
 ``synthesis``  one rainy image out of one clean image, as a pure function
-``plan``       which clean images are rained on, and under what names results are stored
 ``dataset``    a whole dataset of them on disk, written by several processes, completely or not at all
 """

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.manifest import existing, write_manifest
-from data.rain.dataset import Inputs, fingerprint, write_dataset
-from data.rain.plan import Settings, check_headers, make_plan
+from data.rain.dataset import Inputs, Settings, check_headers, fingerprint, make_plan, write_dataset
 from data.reading import ImageFile
 from scripts._general.split import Split
 from util.staging import Staging

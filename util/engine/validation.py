@@ -39,7 +39,7 @@ Stop = Callable[[], bool]
 
 
 class PairedImages(Protocol):
-    """Whole images ``A`` with ground truth ``B``, [1, C, H, W] in [-1, 1]; see ``data.test_dataset.TestDataset``."""
+    """Whole images ``source`` with ground truth ``target``, [1, C, H, W] in [-1, 1]: ``data.datasets.TestDataset``."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -69,7 +69,7 @@ class Validator:
         """
         with preserve_modes_and_rng(model.nets, device):
             translate = Translator(model, device=device, precision=precision)
-            return self._mean(lambda item: translate(item.A), "validation", stop)
+            return self._mean(lambda item: translate(item.source), "validation", stop)
 
     def score_input(self, stop: Stop) -> Values | None:
         """Mean scores of the inputs themselves; None if ``stop`` said so.
@@ -77,7 +77,7 @@ class Validator:
         Raises:
             UserError: an image cannot be read.
         """
-        return self._mean(lambda item: item.A, "validation: input", stop)
+        return self._mean(lambda item: item.source, "validation: input", stop)
 
     def _mean(self, output_of: Callable[[Any], Tensor], title: str, stop: Stop) -> Values | None:
         """Mean over the images; scoring has threads of its own, as NumPy and SciPy let go of the interpreter."""
@@ -92,7 +92,7 @@ class Validator:
             ):
                 if stop():
                     return None
-                pair = to_uint8(output_of(item)), to_uint8(item.B)
+                pair = to_uint8(output_of(item)), to_uint8(item.target)
                 waiting.append(pool.submit(score, *pair))
                 if len(waiting) > WAITING_PER_THREAD * threads:
                     scores.append(waiting.popleft().result())

@@ -10,9 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from data.preparation.layouts.base import Expected, Layout, ReadText
-from data.preparation.members import Found, Member, Phase
-from data.preparation.naming import Key, images, join, numbered, phase_of, side_of
+from data.published.layouts.base import Expected, Layout, ReadText
+from data.published.members import Found, Key, Member, Phase, images, join, numbered, phase_of, side_of
 
 RAINY = re.compile(r"(\d+)_(\d+)")
 LAST_TRAINING_SCENE = 900

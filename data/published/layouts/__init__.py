@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from data.preparation.layouts.base import Expected, Layout
-from data.preparation.layouts.folder_pairs import FolderPairs
-from data.preparation.layouts.rain100 import Rain100H, Rain100L
-from data.preparation.layouts.rain800 import Rain800
-from data.preparation.layouts.rain1400 import Rain1400
-from data.preparation.layouts.raincityscapes import RainCityscapes
-from data.preparation.layouts.spa import Spa
+from data.published.layouts.base import Expected, Layout
+from data.published.layouts.folder_pairs import FolderPairs
+from data.published.layouts.rain100 import Rain100H, Rain100L
+from data.published.layouts.rain800 import Rain800
+from data.published.layouts.rain1400 import Rain1400
+from data.published.layouts.raincityscapes import RainCityscapes
+from data.published.layouts.spa import Spa
 
 LAYOUTS: dict[str, type[Layout]] = {
     "raincityscapes": RainCityscapes,

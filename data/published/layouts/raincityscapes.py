@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from data.preparation.layouts.base import Layout, ReadText
-from data.preparation.members import Found, Member, Pair, Picture
-from data.preparation.naming import some
-from data.preparation.splitting import SplitRule
+from data.published.layouts.base import Layout, ReadText
+from data.published.members import Found, Member, Pair, Picture, some
+from data.published.splitting import SplitRule
 
 SCENES_FILE = Path(__file__).resolve().parents[1] / "raincityscapes_scenes.json"
 SCENE = r"(?P<scene>[a-z]+_\d{6}_\d{6})"

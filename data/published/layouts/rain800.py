@@ -10,9 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data.preparation.layouts.base import Expected, Layout, ReadText
-from data.preparation.members import Found, Member, Pair, Phase, Picture
-from data.preparation.naming import Key, images, join, numbered, phase_of, plain, side_of
+from data.published.layouts.base import Expected, Layout, ReadText
+from data.published.members import (
+    Found,
+    Key,
+    Member,
+    Pair,
+    Phase,
+    Picture,
+    images,
+    join,
+    numbered,
+    phase_of,
+    plain,
+    side_of,
+)
 
 PHASES: dict[str, Phase] = {"training": "train", "train": "train", "test_syn": "test", "test": "test"}
 NATURE = "test_nature"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from data.preparation.archives import DamagedSource, Source
-from data.preparation.members import Found, Pair, Picture
+from data.published.archives import DamagedSource, Source
+from data.published.members import Found, Pair, Picture
 from util.pictures.refusals import formats
 
 THUMBNAIL = 8

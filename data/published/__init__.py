@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data.preparation.layouts import LAYOUTS
-from data.preparation.prepare import Prepared, Request, prepare
-from data.preparation.splitting import Share
+from data.published.layouts import LAYOUTS
+from data.published.prepare import Prepared, Request, prepare
+from data.published.splitting import Share
 
 __all__ = ["LAYOUTS", "Prepared", "Request", "Share", "prepare"]

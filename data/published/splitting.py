@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from data.preparation.members import Pair
+from data.published.members import Pair
 from util.errors import UserError
 
 T = TypeVar("T")

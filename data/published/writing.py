@@ -13,9 +13,9 @@ from typing import IO
 
 from tqdm import tqdm
 
-from data.preparation.archives import DamagedSource, Reader, Source
-from data.preparation.contents import decode
-from data.preparation.members import Picture
+from data.published.archives import DamagedSource, Reader, Source
+from data.published.contents import decode
+from data.published.members import Picture
 from util.errors import UserError
 from util.files import fitting_name, replace
 from util.staging import Staging

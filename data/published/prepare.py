@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from data.manifest import existing, write_manifest
-from data.preparation.archives import DamagedSource, Limits, Source, open_source
-from data.preparation.contents import group_by_content
-from data.preparation.layouts import LAYOUTS, Layout
-from data.preparation.members import Found, Member
-from data.preparation.naming import some
-from data.preparation.splitting import Share, Split, SplitRule, make_split
-from data.preparation.writing import CHECKSUMS, Output, Stage, write_checksums, write_outputs
+from data.published.archives import DamagedSource, Limits, Source, open_source
+from data.published.contents import group_by_content
+from data.published.layouts import LAYOUTS, Layout
+from data.published.members import Found, Member, some
+from data.published.splitting import Share, Split, SplitRule, make_split
+from data.published.writing import CHECKSUMS, Output, Stage, write_checksums, write_outputs
 from util.errors import UserError
 from util.files import real_path
 from util.staging import Staging

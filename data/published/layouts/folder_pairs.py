@@ -8,10 +8,23 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from data.preparation.layouts.base import Layout, ReadText
-from data.preparation.members import Found, Member, Pair, Phase, Picture, Side
-from data.preparation.naming import CLEAN_FOLDERS, RAINY_FOLDERS, images, phase_of, plain, side_of, some
-from data.preparation.splitting import Share, evenly_spaced
+from data.published.layouts.base import Layout, ReadText
+from data.published.members import (
+    CLEAN_FOLDERS,
+    RAINY_FOLDERS,
+    Found,
+    Member,
+    Pair,
+    Phase,
+    Picture,
+    Side,
+    images,
+    phase_of,
+    plain,
+    side_of,
+    some,
+)
+from data.published.splitting import Share, evenly_spaced
 
 DEFAULT_TEST = Share(0.1)
 PHASE_FOLDER = re.compile(r"(?i)(train|test)(ing)?")

@@ -11,10 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from data.preparation.layouts.base import Expected, Layout, ReadText
-from data.preparation.members import Found, Member, Pair, Picture
-from data.preparation.naming import Key, images, join, numbered, side_of, some
-from data.preparation.splitting import SplitRule
+from data.published.layouts.base import Expected, Layout, ReadText
+from data.published.members import Found, Key, Member, Pair, Picture, images, join, numbered, side_of, some
+from data.published.splitting import SplitRule
 
 TRAIN_FOLDERS, TEST_FOLDER = ("real_world", "real_world_gt"), "real_test_1000"
 LISTS = {"real_world.txt": "train", "real_test_1000.txt": "test"}

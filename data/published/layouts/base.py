@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from data.preparation.members import Found, Member
-from data.preparation.splitting import SplitRule
+from data.published.members import Found, Member
+from data.published.splitting import SplitRule
 
 ReadText = Callable[[Member], str]
 """Reads a small text file of a source."""
