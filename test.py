@@ -25,7 +25,7 @@ from models import MODELS, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_test
 from options.flags import TEST
-from options.room import check_room
+from options.memory_check import limited_weights
 from util.engine.device import choose_device
 from util.engine.precision import set_precision
 from util.engine.records import choice_of
@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_up_logging(verbose=opt.verbose)
     device = choose_device(opt.gpu_ids)
     precision = set_precision(opt.precision, device)
-    check_room(opt, device)
-    model = create_model(opt, training=False)
+    with limited_weights(opt, device):
+        model = create_model(opt, training=False)
     weights = weights_of(opt)
     load_weights(model.nets, weights, opt.epoch, describe_state)
     translate = Translator(

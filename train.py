@@ -21,8 +21,8 @@ from models import MODELS, Model, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_train, save_options
 from options.checks import decided_by_host
+from options.memory_check import check_images, limited_weights
 from options.parse import option_facts
-from options.room import check_room
 from util.engine.checkpoint import Checkpointer, NullCheckpointer
 from util.engine.compile import AUTO
 from util.engine.cuda_graphs import choose_graphs, graph_unsafe_reason
@@ -75,12 +75,12 @@ def train(opt: Options, run: Checkpointer, distributed: Distributed, deadline: D
     # Data
     streams = MODELS.get(opt.model).streams
     loader = create_training_loader(opt, streams, device_type=device.type, ranks=distributed.ranks)
-    check_room(opt, device, loader.images_per_epoch, processes=distributed.world_size)
+    check_images(opt, device, loader.images_per_epoch, processes=distributed.world_size)
 
     # Model, and its training at its beginning
     torch.manual_seed(opt.seed)
     with explain_oom_building(device):
-        with distributed.one_first():  # which may have to fetch pretrained weights
+        with distributed.one_first(), limited_weights(opt, device):  # one may have to fetch pretrained weights
             model = create_model(opt, training=True)
         if opt.init_from and not opt.continue_train:
             load_initial(model.nets, Path(opt.init_from), opt.epoch, model.inference_nets[0], describe_state)

@@ -228,7 +228,7 @@ def without_effort() -> Iterator[None]:
         patch.setattr(socket, "getaddrinfo", offline)
         patch.setattr("torch.compile", lambda function: function)
         patch.setattr("open_clip.create_model", refuse)
-        patch.setattr("options.room.whole_memory", lambda device: MEMORY)
+        patch.setattr("options.memory_check.whole_memory", lambda device: MEMORY)
         patch.setattr(Interrupt, "requested", property(lambda self: True))
         patch.setattr(benchmark, "time_steps", refuse)
         patch.setattr(benchmark, "load_warning", nothing)

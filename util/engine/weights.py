@@ -152,7 +152,7 @@ def load_initial(nets: Mapping[str, nn.Module], place: Path, tag: str, main: str
     if not files:
         raise UserError(f"--init_from {place}: has none of the networks {', '.join(nets)} as {tag}_net_<NET>.pth.")
     for name, file in files.items():
-        load_net(nets[name], file, describe)
+        load_net(nets[name], file, describe, name)
     fresh = ", ".join(name for name in nets if name not in files)
     logger.info("starts with %s of %s%s", ", ".join(files), place, f"; fresh: {fresh}" if fresh else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ import torch
 
 import test as test_program
 import train as train_program
-from models.base_model import generator_from
+from models import create_model
 from options import parse_train
-from options.room import check_room
+from options.memory_check import check_images, limited_weights
 from tests.conftest import small_model_flags
 from tests.test_user_errors import sentence
 from util.errors import UserError
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
-    monkeypatch.setattr("options.room.whole_memory", lambda device: size)
+    monkeypatch.setattr("options.memory_check.whole_memory", lambda device: size)
 
 
 @pytest.mark.parametrize(
@@ -52,26 +53,38 @@ def test_testing_is_checked_too(dataset: Path, capsys: pytest.CaptureFixture[str
     assert "--ngf 1000000" in sentence(capsys)
 
 
-def test_what_is_refused_is_less_than_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound is that of the weights themselves: with a byte less than they take in training, and not before."""
-    opt = parse_train(["--dataroot", "none", *small_model_flags("cut"), "--ngf", "32"])
-    taken = 4 * sum(value.numel() * value.element_size() for value in generator_from(opt, 3, 3).parameters())
-    with_memory(monkeypatch, taken)
-    check_room(opt, CPU)
+@pytest.mark.parametrize("model", ["cut", "cycle_gan"])
+def test_what_is_refused_is_what_the_networks_take(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    """The bound is that of the weights themselves: with a byte less than they take, and not before."""
+    opt = parse_train(["--dataroot", "none", *small_model_flags(model), "--ngf", "8"])
+    nets = create_model(opt, training=True).nets
+    taken = sum(weight.nbytes for network in nets.values() for weight in network.parameters())
+    for memory in (taken, None):
+        with_memory(monkeypatch, memory)
+        with limited_weights(opt, CPU):
+            create_model(opt, training=True)
     with_memory(monkeypatch, taken - 1)
-    with pytest.raises(UserError, match="--ngf 32"):
-        check_room(opt, CPU)
-    with_memory(monkeypatch, None)
-    check_room(opt, CPU)
+    with pytest.raises(UserError, match="--ngf 8"), limited_weights(opt, CPU):
+        create_model(opt, training=True)
+
+
+def test_a_model_is_the_same_with_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    opt = parse_train(["--dataroot", "none", *small_model_flags("cut")])
+    states = []
+    for check in (contextlib.nullcontext(), limited_weights(opt, CPU)):
+        torch.manual_seed(0)
+        with check:
+            states.append(create_model(opt, training=True).nets["G"].state_dict())
+    torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
 def test_a_batch_is_no_larger_than_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     opt = parse_train(["--dataroot", "none", *small_model_flags("cut"), "--batch_size", "1000000000"])
     with_memory(monkeypatch, 1024**3)
-    check_room(opt, CPU, images_per_epoch=4)
+    check_images(opt, CPU, images_per_epoch=4)
     with pytest.raises(UserError, match="--batch_size 1000000000"):
-        check_room(opt, CPU, images_per_epoch=10**7)
-    check_room(opt, CPU, images_per_epoch=10**7, processes=10**7)
+        check_images(opt, CPU, images_per_epoch=10**7)
+    check_images(opt, CPU, images_per_epoch=10**7, processes=10**7)
 
 
 def test_memory_that_runs_out_while_networks_are_made_is_explained(
