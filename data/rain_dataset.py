@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from data.datasets import DatasetSettings, StreamDataset
+from data.datasets import DatasetSettings, Sample, StreamDataset
 from data.rain.fresh import rainy_pair
+from data.sampler import SampleKey
 from data.transforms import Pixels
 from util.errors import UserError
+from util.option import Option
 from util.streams import Stream
+
+TRANSPOSED, UPSIDE_DOWN = 0.25, 0.1
 
 
 class RainDataset(StreamDataset):
@@ -23,9 +27,15 @@ class RainDataset(StreamDataset):
     """
 
     generates = True
+    options = (
+        Option(
+            "epoch_size", 0, "samples in an epoch, of photographs in an order of its own; 0 = one of each", minimum=0
+        ),
+    )
 
-    def __init__(self, settings: DatasetSettings, **own: Any) -> None:
+    def __init__(self, settings: DatasetSettings, *, epoch_size: int = 0, **own: Any) -> None:
         """Raises :class:`UserError` as its bases do, and for images that are not RGB."""
+        self.epoch_size = epoch_size
         if set(settings.channels.values()) != {3}:
             raise UserError("--dataset_mode rain draws on color images; set --input_nc 3 and --output_nc 3.")
         super().__init__(settings, **own)
@@ -46,7 +56,22 @@ class RainDataset(StreamDataset):
         )
 
     def generate(self, crops: dict[str, Pixels], rng: np.random.Generator) -> dict[str, Pixels]:
-        """The crop in the rain, and the crop."""
+        """The crop in the rain, and the crop, at times turned by a quarter or upside down before."""
         rainy, clean = self._names
-        before, after, _ = rainy_pair(crops[clean], rng)
+        crop = crops[clean]
+        if rng.random() < TRANSPOSED and crop.shape[0] == crop.shape[1]:
+            crop = crop.transpose(1, 0, 2)
+        if rng.random() < UPSIDE_DOWN:
+            crop = crop[::-1]
+        before, after, _ = rainy_pair(np.ascontiguousarray(crop), rng)
         return {rainy: before, clean: after}
+
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+        return self.epoch_size or super().__len__()
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """A photograph in the rain; see the base."""
+        if self.epoch_size:
+            key = replace(key, index=key.partner(super().__len__()))
+        return super().__getitem__(key)

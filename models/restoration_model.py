@@ -6,6 +6,7 @@ afresh for every sample (``--dataset_mode rain``). The loss is a weighted sum of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from torch.optim import AdamW
 
 from models.base_model import Batch, Model, Phase, generator_from, need_equal_channels
 from models.losses import restoration
-from util.engine.schedule import Cosine, WarmUp
+from util.engine.schedule import Progress, Schedule, WarmUp
 from util.errors import UserError
 from util.option import Option
 from util.streams import Stream
@@ -32,6 +33,17 @@ class Restored:
     real_B: Tensor
 
 
+@dataclass
+class StagedCosine(Schedule):
+    """Half a cosine by steps, down to 0 after ``epochs`` (0: the whole training), which end in a later stage."""
+
+    epochs: int
+
+    def factor(self, progress: Progress) -> float:
+        steps = progress.total_steps / progress.total_epochs * (self.epochs or progress.total_epochs)
+        return (1 + math.cos(math.pi * min(1.0, progress.step / steps))) / 2
+
+
 class RestorationModel(Model):
     """G: degraded → clean."""
 
@@ -43,7 +55,10 @@ class RestorationModel(Model):
         Option("lambda_FFT", 0.02, "weight of L1 between the spectra", minimum=0),
         Option("lambda_gray", 0.0, "weight of the color of what is removed; rain is gray", minimum=0),
         Option("weight_decay", 1e-4, "of AdamW", minimum=0),
-        Option("lr_warmup", 200, "steps in which --lr_policy cosine, here per step, rises to --lr", minimum=0),
+        Option("lr_warmup", 200, "steps in which --lr_policy cosine, here per step, rises to --lr", minimum=1),
+        Option(
+            "lr_horizon", 0, "epochs over which --lr_policy cosine falls, for a training in stages; 0 = all", minimum=0
+        ),
         Option("clean_share", 0.0, "of the images, the share that is clean on both sides", minimum=0, maximum=1),
     )
     streams: ClassVar[tuple[Stream, ...]] = (Stream("A"), Stream("B", paired_with="A", channels="output_nc"))
@@ -92,8 +107,7 @@ class RestorationModel(Model):
             need_equal_channels(opt, "--clean_share", "--clean_share 0")
         self.charbonnier, self.clean_share = opt.charbonnier, opt.clean_share
         adamw = partial(AdamW, lr=opt.lr, betas=(opt.beta1, opt.beta2), weight_decay=opt.weight_decay, fused=True)
-        falling = Cosine(per_step=True)
-        schedule = WarmUp(falling, opt.lr_warmup, per_step=True) if opt.lr_warmup else falling
+        schedule = WarmUp(StagedCosine(opt.lr_horizon), opt.lr_warmup, per_step=True)
         self.phases = (
             Phase("G", ("G",), self.losses, adamw, schedule=schedule if opt.lr_policy == "cosine" else None),
         )

@@ -10,7 +10,7 @@ from models import create_model
 from models.base_model import Model
 from models.networks.describe import describe_state
 from options import Options, parse_test
-from util.engine.weights import load_weights, net_file
+from util.engine.weights import load_weights, published_file
 
 NO_PICTURES = "none"
 """Stands for pictures where test.py's command line needs some; nothing is read."""
@@ -33,7 +33,7 @@ class Trained:
     def file(self) -> Path:
         """The (first) network's file."""
         weights = weights_of(self.opt)
-        return weights if weights.is_file() else net_file(weights, self.opt.epoch, next(iter(self.model.nets)))
+        return weights if weights.is_file() else published_file(weights, self.opt.epoch, next(iter(self.model.nets)))
 
 
 def load_trained(flags: Sequence[str]) -> Trained:

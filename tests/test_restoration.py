@@ -199,3 +199,24 @@ def test_the_rate_rises_and_falls_by_steps_under_adamw(dataset: Path) -> None:
     assert isinstance(optimizer, torch.optim.AdamW)
     assert (settings["lr"], settings["betas"], settings["weight_decay"]) == (1e-3, (0.9, 0.9), 1e-4)
     assert model_of(dataset, "--lr_policy", "linear").phases[0].schedule is None
+
+
+def test_stages_share_one_fall_of_the_rate(dataset: Path) -> None:
+    (stage,) = model_of(dataset, "--lr_horizon", "40", "--lr_warmup", "1").phases
+    (whole,) = model_of(dataset, "--lr_warmup", "1").phases
+    for epoch in (0, 7, 19):
+        within = Progress(step=5 * epoch, total_steps=100, total_epochs=20)
+        of_all = Progress(step=5 * epoch, total_steps=200, total_epochs=40)
+        assert stage.schedule.factor(within) == pytest.approx(whole.schedule.factor(of_all))
+
+
+@pytest.mark.parametrize("size", [3, 10])
+def test_an_epoch_has_the_size_asked_for_and_takes_photographs_in_turn(size: int, dataset: Path) -> None:
+    opt = parse_train(["--dataroot", str(dataset), *SMALL, "--dataset_mode", "rain", "--epoch_size", str(size)])
+    loader = create_training_loader(opt, RestorationModel.streams)
+    epochs = [[Path(path).name for batch in loader.epoch(n) for path in batch["A_paths"]] for n in range(1, 9)]
+    assert {len(names) for names in epochs} == {size} == {loader.images_per_epoch}
+    photographs = {path.name for path in (dataset / "trainB").iterdir()}
+    for names in epochs:
+        assert all(abs(names.count(name) - size / len(photographs)) < 1 for name in photographs)
+    assert set().union(*epochs) == photographs

@@ -38,6 +38,13 @@ def net_file(folder: Path, tag: str, name: str) -> Path:
     return folder / f"{tag}_net_{name}.pth"
 
 
+def published_file(folder: Path, tag: str, name: str) -> Path:
+    """The file to read network ``name`` from: :func:`net_file`, or the safetensors file that is there instead."""
+    file = net_file(folder, tag, name)
+    published = file.with_suffix(SAFETENSORS)
+    return published if published.is_file() and not file.is_file() else file
+
+
 def save_atomically(content: Any, path: Path, *, previous: Path | None = None) -> None:
     """``torch.save`` that leaves either the old file or the whole new one.
 
@@ -110,7 +117,7 @@ def load_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str, describe: D
         UserError: a file is missing, unreadable or of another architecture.
     """
     for name, network in nets.items():
-        path = net_file(folder, tag, name)
+        path = published_file(folder, tag, name)
         if not path.is_file():
             raise UserError(_missing(path, folder, tag, name))
         load_net(network, path, describe, name)
