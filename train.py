@@ -3,6 +3,7 @@
 Everything about the run is in checkpoints/<name>: options, losses, checkpoints, and a page with intermediate
 images. ``--continue_train`` continues where it stopped; ``--help --model X`` lists the options of model X.
 On several GPUs: torchrun --nproc_per_node=8 train.py … --batch_size 8
+From other weights: --init_from general. In several stages: --recipe stages.yaml (options/recipe.py).
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from models import MODELS, Model, create_model
 from models.networks.describe import describe_state
 from options import Options, parse_train, save_options
 from options.checks import decided_by_host
+from options.flags import TRAIN
 from options.memory_check import check_images, limited_weights
-from options.parse import option_facts
+from options.parse import option_facts, read_flags
+from options.recipe import recipe_commands
 from util.engine.checkpoint import Checkpointer, NullCheckpointer
 from util.engine.compile import AUTO
 from util.engine.cuda_graphs import choose_graphs, graph_unsafe_reason
@@ -53,6 +56,17 @@ logger = logging.getLogger("train")
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Train as the command line says; returns the exit code, None for success."""
+    commands = recipe_commands(sys.argv[1:] if argv is None else argv)
+    if commands is None:
+        return train_stage(argv)
+    for command in commands:
+        if code := train_stage(continued(command)):
+            return code
+    return None
+
+
+def train_stage(argv: Sequence[str] | None) -> int | None:
+    """Train once; see :func:`main`."""
     ranks = Ranks.from_environment()
     set_up_logging(only_errors=not ranks.is_main)
     with ranks.name_in_errors():
@@ -267,6 +281,13 @@ def trackers_of(opt: Options, run: Checkpointer, state: TrainingState, model: Mo
         config={option.name: getattr(opt, option.name) for option in options},
         optional=opt.trackers,
     )
+
+
+def continued(command: Sequence[str]) -> tuple[str, ...]:
+    """A recipe's command, which continues its run if that has begun."""
+    early = read_flags((TRAIN.option("name"), TRAIN.option("checkpoints_dir")), command).texts
+    folder = Path(early.get("checkpoints_dir", TRAIN.option("checkpoints_dir").default)) / early["name"]
+    return (*command, "--continue_train", "--epoch=latest") if Checkpointer(folder).has_state else tuple(command)
 
 
 def flags_of_run(opt: Options) -> str:

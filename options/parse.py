@@ -415,7 +415,8 @@ def with_suffix(name: str, suffix: str, values: Mapping[str, Any]) -> str:
 
 def option_facts(opt: Options) -> tuple[OptionFact, ...]:
     """Every option of a training, by heading; its default is the one under the chosen model and dataset."""
-    choice = choose(TRAIN, lambda options: {o.name: getattr(opt, o.name) for o in options if o.name in opt.given})
+    told = {*opt.given, *registries()}
+    choice = choose(TRAIN, lambda options: {o.name: getattr(opt, o.name) for o in options if o.name in told})
     return tuple(
         OptionFact(
             option.name,

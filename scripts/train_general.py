@@ -5,13 +5,12 @@
 
 Steps, each only where it is not done already:
   1. dataset   rain drawn on half of the training photographs, the others stay clean; pairs for validation and test
-  2. training  train.py with scripts/general_options.yaml, then general_exchange.yaml, then general_finish.yaml; an
-               interrupted one goes on
+  2. training  train.py --recipe scripts/general.yaml; an interrupted one continues
   3. publish   the mean of the last stage's generators that were kept, in half precision, with its options
   4. measure   test.py on the test scenes, and on the same scenes without rain
 
 The same photographs, seed and machine give the same checkpoint. docs/general_model.md tells where the photographs come
-from. Flags behind -- go to train.py, for a variant of the recipe; what a later stage sets overrides them.
+from. Flags behind -- go to train.py, for a variant of the recipe; they hold for all stages.
 """
 
 from __future__ import annotations
@@ -36,13 +35,12 @@ from scripts._general.measure import gain_by_input, table
 from scripts._general.publish import publish, write_card
 from scripts._general.split import split_photos
 from util.command_line import CommandLine
-from util.engine.checkpoint import STATE_FILE
 from util.engine.device import choose_device
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
 from util.names import OPTIONS_FILE, SHIPPED, check_name
 
-STAGES = tuple(ROOT / "scripts" / f"general_{name}.yaml" for name in ("options", "exchange", "finish"))
+RECIPE = ROOT / "scripts" / "general.yaml"
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
 AVERAGED = ("24", "26", "28", "30", "32")  # the epochs that the last stage keeps
 
@@ -73,29 +71,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def train(args: argparse.Namespace, checkpoints: Path) -> Path:
-    """Train all stages, or go on with an interrupted training; the run's folder.
+    """Train all stages, or continue an interrupted training; the run's folder.
 
     Raises:
         UserError: the training failed or was stopped.
     """
     run = checkpoints / args.name
-    where = ["--name", args.name, "--checkpoints_dir", str(checkpoints)]
-    begin = ["--config", str(STAGES[0]), "--dataroot", str(args.out), "--seed", str(args.seed), *args.train_flags]
-    go_on = [*where, "--continue_train", "--dataroot", str(args.out)]
-    if (run / STATE_FILE).is_file():
-        opening, to_come = go_on, STAGES[stage_of(run) + 1 :]
-    else:
-        opening, to_come = [*where, *begin], STAGES[1:]
-    for command in (opening, *([*go_on, "--config", str(stage)] for stage in to_come)):
-        if code := train_program.main(command):
-            raise UserError(f"the training of {run} ended with exit code {code}; the same command goes on with it.")
+    where = ["--name", args.name, "--checkpoints_dir", str(checkpoints), "--dataroot", str(args.out)]
+    command = ["--recipe", str(RECIPE), *where, "--seed", str(args.seed), *args.train_flags]
+    if code := train_program.main(command):
+        raise UserError(f"the training of {run} ended with exit code {code}; the same command continues it.")
     return run
-
-
-def stage_of(run: Path) -> int:
-    """The last of the stages that the run's options contain; 0, the first, if there is none."""
-    options = read_options(run / OPTIONS_FILE).items()
-    return max((number for number, stage in enumerate(STAGES) if read_options(stage).items() <= options), default=0)
 
 
 def measure(args: argparse.Namespace, model: Path, results: Path) -> dict[str, Any]:

@@ -17,15 +17,16 @@ from skimage.metrics import peak_signal_noise_ratio
 import test as test_program
 from data.rain.synthesis import generator_for, rain_on
 from models.networks import create_generator
-from options import parse_train
+from options import parse_train, read_options
+from options.recipe import read_recipe, recipe_commands
 from scripts import train_general
 from scripts._general import dataset as recipe
 from scripts._general.measure import gain_by_input
 from scripts._general.publish import publish
 from scripts._general.split import Split, split_photos
-from scripts.train_general import AVERAGED, SPLIT, STAGES, stage_of
+from scripts.train_general import AVERAGED, RECIPE, SPLIT
 from util.errors import UserError
-from util.names import OPTIONS_FILE, SHIPPED
+from util.names import SHIPPED
 
 SCENES = ("town/a.jpg", "town/b.jpg", "sea.jpg", "road.jpg", "test.jpg", "val.jpg", "twin.jpg")
 TEST_PHOTOS = sorted((Path(__file__).resolve().parents[1] / "datasets" / "photos" / "test").glob("*.jpg"))
@@ -133,50 +134,37 @@ def test_an_unfinished_run_cannot_be_published(tmp_path: Path) -> None:
 
 
 def test_the_mean_is_of_the_epochs_that_the_last_stage_keeps() -> None:
-    before, last = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in STAGES[-2:])
+    _, before, last = read_recipe(RECIPE)
     every = {**before, **last}["save_epoch_freq"]
     done, total = (stage["n_epochs"] + stage["n_epochs_decay"] for stage in (before, last))
     assert list(AVERAGED) == [str(epoch) for epoch in range(done + 1, total + 1) if epoch % every == 0]
 
 
-@pytest.mark.parametrize("fails_in", range(len(STAGES)))
-def test_a_stage_that_was_interrupted_goes_on_and_the_others_are_trained_once(
-    fails_in: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[Path | None] = []  # the stage that each command begins; None: it goes on
-    options: dict[str, object] = {"seed": 1}
-    broken: list[Path] = [STAGES[fails_in]]
+def test_each_stage_trains_longer_than_the_one_before_in_the_same_run() -> None:
+    """A finished stage is then passed over where an interrupted training continues."""
+    first, *later = read_recipe(RECIPE)
+    lengths = [read_options(RECIPE.parent / first["config"]), *later]
+    totals = [stage["n_epochs"] + stage["n_epochs_decay"] for stage in lengths]
+    assert totals == sorted(set(totals)) and all(stage["continue_train"] for stage in later)
 
-    def train(command: list[str]) -> int:
-        stage = Path(command[command.index("--config") + 1]) if "--config" in command else None
-        assert ("--continue_train" in command) == (stage != STAGES[0])
-        assert command[command.index("--dataroot") + 1] == str(tmp_path / "rain")
-        begun.append(stage)
-        run = tmp_path / "general"
-        run.mkdir(exist_ok=True)
-        (run / "training_state.pth").touch()
-        if stage:
-            options.update(yaml.safe_load(stage.read_text(encoding="utf-8")))
-            (run / "options.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
-        return 130 if stage in broken else 0
 
-    monkeypatch.setattr(train_general.train_program, "main", train)
-    args = train_general.parse(["--photos", str(tmp_path), "--out", str(tmp_path / "rain")])
+def test_the_training_is_the_recipe_and_a_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def fail(command: list[str]) -> int:
+        commands.append(command)
+        return 130
+
+    monkeypatch.setattr(train_general.train_program, "main", fail)
+    args = train_general.parse(["--photos", str(tmp_path), "--out", str(tmp_path / "rain"), "--", "--lr", "1"])
     with pytest.raises(UserError, match="exit code 130"):
         train_general.train(args, tmp_path)
-    broken.clear()
-    for _ in range(2):
-        train_general.train(args, tmp_path)
-    assert begun == [*STAGES[: fails_in + 1], None, *STAGES[fails_in + 1 :], None]
-
-
-def test_a_run_of_the_first_stage_is_not_taken_for_one_of_the_second(tmp_path: Path) -> None:
-    first = parse_train(["--dataroot", str(tmp_path), "--config", str(STAGES[0])])
-    (tmp_path / OPTIONS_FILE).write_text(yaml.safe_dump(vars(first)), encoding="utf-8")
-    assert stage_of(tmp_path) == 0
-    second = parse_train(["--dataroot", str(tmp_path), "--config", str(STAGES[1])])
-    (tmp_path / OPTIONS_FILE).write_text(yaml.safe_dump(vars(second)), encoding="utf-8")
-    assert stage_of(tmp_path) == 1
+    (command,) = commands
+    assert command[command.index("--dataroot") + 1] == str(tmp_path / "rain")
+    assert command[-2:] == ["--lr", "1"]
+    for stage in recipe_commands(command) or ():
+        options = parse_train([flag for flag in stage if not flag.startswith("--continue_train")])
+        assert (options.name, options.seed, options.lr) == ("general", 1, 1.0)
 
 
 def test_gains_are_means_within_bands_of_the_input(tmp_path: Path) -> None:
@@ -215,7 +203,7 @@ def test_the_card_states_three_decibels_where_rain_is_heavy_and_clean_pictures_k
 
 
 def test_the_shipped_model_is_what_the_recipe_trains() -> None:
-    recipe_options = yaml.safe_load(STAGES[0].read_text(encoding="utf-8"))
+    recipe_options = read_options(RECIPE.parent / "general_options.yaml")
     shipped = yaml.safe_load((SHIPPED / "options.yaml").read_text(encoding="utf-8"))
     assert shipped["ngf"] <= 32
     assert {key: value for key, value in recipe_options.items() if key in shipped}.items() <= shipped.items()

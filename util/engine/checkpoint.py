@@ -115,9 +115,13 @@ class Checkpointer:
             ) from reason
         self.claim()
 
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a training state to continue from."""
+        return self.state_file.is_file() or self.previous_state_file.is_file()
+
     def _holds_weights(self) -> bool:
-        states = (self.state_file, self.previous_state_file)
-        return any(state.is_file() for state in states) or any(self.path.glob("*_net_*.pth"))
+        return self.has_state or any(self.path.glob("*_net_*.pth"))
 
     def _free_name(self) -> Path:
         number = 1
@@ -217,7 +221,7 @@ class Checkpointer:
         Raises:
             UserError: a file is missing, damaged or of other options; another tag although there is a training state.
         """
-        if not self.state_file.is_file() and not self.previous_state_file.is_file():
+        if not self.has_state:
             load_nets(state.stepper.model.nets, self.path, tag, describe)
             logger.warning(
                 "%s: only the networks of '%s' are loaded; optimizers start fresh at epoch %d",
@@ -226,8 +230,8 @@ class Checkpointer:
             return False
         if tag != LATEST:
             raise UserError(
-                f"--epoch {tag}: {self.path} goes on from its training state only; to start from epoch {tag}, "
-                f"copy {tag}_net_*.pth to the folder of another --name."
+                f"--epoch {tag}: {self.path} continues from its training state only; to start from epoch {tag}, use "
+                f"--init_from {self.path.name} with another --name."
             )
         content, file = self._load_newest(state)
         state.load_state_dict(content, file, describe)
