@@ -27,11 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from scripts._bootstrap.python import require_supported_python
-
-require_supported_python()
-
-from scripts._bootstrap import environment
+from scripts import _bootstrap
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
@@ -66,7 +62,7 @@ class Steps:
 
     def run(self, script: str, *arguments: str) -> None:
         """Run a script of the checkout; raises :class:`StepFailed` if it fails."""
-        code = environment.run(self.python, [script, *arguments])
+        code = _bootstrap.run(self.python, [script, *arguments])
         if code:
             raise StepFailed(code)
 
@@ -170,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print((__doc__ or "").strip())
     try:
         steps.heading("1/4 Environment")
-        steps.python = environment.ensure("requirements.txt", verbose=args.verbose)
+        steps.python = _bootstrap.ensure("requirements.txt", verbose=args.verbose)
         print(f"Using {steps.python}", flush=True)
         steps.heading("2/4 Dataset")
         steps.run("scripts/make_demo_dataset.py", "--output", str(DATASET), "--seed", str(args.seed))

@@ -23,11 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from scripts._bootstrap.python import OLDEST_PYTHON, require_supported_python
-
-if sys.version_info < OLDEST_PYTHON:
-    require_supported_python()
-
+from scripts import _bootstrap  # noqa: F401 - first, because it ends the program on a Python that is too old
 from scripts._doctor import dataset, devices, environment, storage, visdom, weights
 from scripts._doctor.report import PROBLEM, Check, as_json, summary
 from scripts._doctor.request import Request

@@ -17,11 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from scripts._bootstrap.python import require_supported_python
-
-require_supported_python()
-
-from scripts._bootstrap import environment
+from scripts import _bootstrap
 from util.command_line import CommandLine
 from util.errors import entry_point
 
@@ -46,7 +42,7 @@ def run_checks(python: Path, commands: dict[str, list[str]]) -> bool:
     for name, arguments in commands.items():
         print(f"\n== {name}", flush=True)
         start = time.monotonic()
-        code = environment.run(python, arguments)
+        code = _bootstrap.run(python, arguments)
         outcome = "passed" if code == 0 else f"FAILED (exit code {code})"
         summary.append((name, outcome, time.monotonic() - start))
     print("\n== summary")
@@ -70,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--heavy", action="store_true", help="also run the tests marked heavy, which take minutes")
     parser.add_argument("--verbose", action="store_true", help="show all of pip's output")
     args = parser.parse_args(arguments)
-    python = environment.ensure("requirements-dev.txt", verbose=args.verbose)
+    python = _bootstrap.ensure("requirements-dev.txt", verbose=args.verbose)
     return 0 if run_checks(python, checks(args.heavy, pytest_arguments)) else EXIT_FAILED
 
 

@@ -239,7 +239,7 @@ def without_effort() -> Iterator[None]:
             patch.setattr(web_demo, name, nothing)
         patch.setattr(web_demo, "serve", stop)
         patch.setattr(web_demo.signal, "signal", nothing)
-        patch.setattr(demo.environment, "ensure", refuse)
+        patch.setattr(demo._bootstrap, "ensure", refuse)
         yield
 
 

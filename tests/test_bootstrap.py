@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from scripts import demo, run_tests
-from scripts._bootstrap import environment, pip, python
+from scripts import _bootstrap, demo, run_tests
 from util.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,49 +35,51 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
 
     def make(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        assert command[1:3] == ["-m", "venv"]
-        calls.append("venv")
-        pretend_venv(Path(command[3]))
+        if command[1:3] == ["-m", "venv"]:
+            calls.append("venv")
+            pretend_venv(Path(command[3]))
+        else:
+            assert command[1:4] == ["-m", "pip", "--version"]
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    def install(root: Path, venv: Path, python: Path, requirements: str, constraints: Path, verbose: bool) -> None:
+    def install(root: Path, python: Path, requirements: str, *, verbose: bool) -> None:
         calls.append(requirements)
 
-    monkeypatch.setattr(environment.subprocess, "run", make)
-    monkeypatch.setattr(pip, "install", install)
+    monkeypatch.setattr(_bootstrap.subprocess, "run", make)
+    monkeypatch.setattr(_bootstrap, "pip_install", install)
     return calls
 
 
 def pretend_venv(venv: Path, version: str = "3.11.7") -> None:
-    python = environment.python_of(venv)
+    python = _bootstrap.python_of(venv)
     python.parent.mkdir(parents=True, exist_ok=True)
     python.touch()
     (venv / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {version}\n", encoding="utf-8")
 
 
 def failing(error: BaseException) -> Callable[..., None]:
-    def install(*_: Any) -> None:
+    def install(*_: Any, **__: Any) -> None:
         raise error
 
     return install
 
 
 def test_a_second_run_does_nothing(checkout: Path, installed: list[str]) -> None:
-    first = environment.ensure("requirements.txt", checkout)
-    assert first == environment.python_of(checkout / ".venv")
-    assert environment.ensure("requirements.txt", checkout) == first
+    first = _bootstrap.ensure("requirements.txt", checkout)
+    assert first == _bootstrap.python_of(checkout / ".venv")
+    assert _bootstrap.ensure("requirements.txt", checkout) == first
     assert installed == ["venv", "requirements.txt"]
 
 
 def test_the_development_environment_serves_the_demo_too(checkout: Path, installed: list[str]) -> None:
-    environment.ensure("requirements-dev.txt", checkout)
-    environment.ensure("requirements.txt", checkout)
+    _bootstrap.ensure("requirements-dev.txt", checkout)
+    _bootstrap.ensure("requirements.txt", checkout)
     assert installed == ["venv", "requirements-dev.txt"]
 
 
 def test_the_demo_environment_is_extended_for_the_tests(checkout: Path, installed: list[str]) -> None:
-    environment.ensure("requirements.txt", checkout)
-    environment.ensure("requirements-dev.txt", checkout)
+    _bootstrap.ensure("requirements.txt", checkout)
+    _bootstrap.ensure("requirements-dev.txt", checkout)
     assert installed == ["venv", "requirements.txt", "requirements-dev.txt"]
 
 
@@ -87,48 +87,43 @@ def test_the_demo_environment_is_extended_for_the_tests(checkout: Path, installe
 def test_changed_requirements_are_installed_into_the_same_environment(
     checkout: Path, installed: list[str], changed: str
 ) -> None:
-    environment.ensure("requirements-dev.txt", checkout)
+    _bootstrap.ensure("requirements-dev.txt", checkout)
     (checkout / changed).write_text("something==3\n", encoding="utf-8")
-    environment.ensure("requirements-dev.txt", checkout)
+    _bootstrap.ensure("requirements-dev.txt", checkout)
     assert installed == ["venv", "requirements-dev.txt", "requirements-dev.txt"]
 
 
 def test_line_endings_are_no_change(checkout: Path, installed: list[str]) -> None:
-    environment.ensure("requirements.txt", checkout)
+    _bootstrap.ensure("requirements.txt", checkout)
     (checkout / "requirements.txt").write_bytes(b"torch==1\r\n")
-    environment.ensure("requirements.txt", checkout)
+    _bootstrap.ensure("requirements.txt", checkout)
     assert installed == ["venv", "requirements.txt"]
 
 
-def test_an_interrupted_installation_is_made_anew(
-    checkout: Path, installed: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("no network")])
+def test_an_installation_that_was_cut_off_is_not_trusted_but_completed(
+    checkout: Path, installed: list[str], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(pip, "install", failing(KeyboardInterrupt()))
-        with pytest.raises(KeyboardInterrupt):
-            environment.ensure("requirements.txt", checkout)
-    leftover = checkout / ".venv" / "half-installed"
-    leftover.touch()
-    environment.ensure("requirements.txt", checkout)
-    assert installed == ["venv", "venv", "requirements.txt"]
-    assert not leftover.exists()
-
-
-def test_after_pip_gave_up_the_environment_is_kept_but_not_trusted(
-    checkout: Path, installed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(pip, "install", failing(UserError("no network")))
-        with pytest.raises(UserError, match="no network"):
-            environment.ensure("requirements.txt", checkout)
-    environment.ensure("requirements.txt", checkout)
+        patch.setattr(_bootstrap, "pip_install", failing(error))
+        with pytest.raises(type(error)):
+            _bootstrap.ensure("requirements.txt", checkout)
+    _bootstrap.ensure("requirements.txt", checkout)
     assert installed == ["venv", "requirements.txt"]
+
+
+def test_an_environment_that_was_cut_off_before_it_had_pip_is_completed(tmp_path: Path) -> None:
+    venv = tmp_path / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    assert not _bootstrap._has_pip(venv)
+    _bootstrap._make_venv(venv)
+    assert _bootstrap._has_pip(venv)
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(checkout: Path, installed: list[str]) -> None:
-    python = environment.ensure("requirements.txt", checkout)
+    python = _bootstrap.ensure("requirements.txt", checkout)
     python.unlink()
-    environment.ensure("requirements.txt", checkout)
+    _bootstrap.ensure("requirements.txt", checkout)
     assert installed == ["venv", "requirements.txt"] * 2
 
 
@@ -136,10 +131,9 @@ def test_the_users_own_environment_is_used_and_never_removed(checkout: Path, ins
     pretend_venv(checkout / ".venv")
     mine = checkout / ".venv" / "mine"
     mine.touch()
-    environment.ensure("requirements.txt", checkout)
-    state = json.loads((checkout / ".venv" / STATE).read_text(encoding="utf-8"))
-    (checkout / ".venv" / STATE).write_text(json.dumps({"made_here": state["made_here"]}), encoding="utf-8")
-    environment.ensure("requirements.txt", checkout)
+    _bootstrap.ensure("requirements.txt", checkout)
+    (checkout / ".venv" / STATE).write_text("half", encoding="utf-8")
+    _bootstrap.ensure("requirements.txt", checkout)
     assert installed == ["requirements.txt"] * 2
     assert mine.exists()
 
@@ -149,14 +143,14 @@ def test_a_folder_that_is_no_environment_is_named_and_kept(checkout: Path, insta
     mine.parent.mkdir()
     mine.touch()
     with pytest.raises(UserError, match=r"\.venv is there, but is no environment"):
-        environment.ensure("requirements.txt", checkout)
+        _bootstrap.ensure("requirements.txt", checkout)
     assert mine.exists() and not installed
 
 
 def test_the_users_environment_of_another_python_is_named(checkout: Path, installed: list[str]) -> None:
     pretend_venv(checkout / ".venv", "3.8.1")
     with pytest.raises(UserError, match="remove or rename"):
-        environment.ensure("requirements.txt", checkout)
+        _bootstrap.ensure("requirements.txt", checkout)
     assert not installed
 
 
@@ -166,80 +160,52 @@ def test_a_python_without_ensurepip_is_told_what_to_install(
     def find_spec(name: str) -> object | None:
         return None if name == "ensurepip" else object()
 
-    monkeypatch.setattr(environment.importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(_bootstrap.importlib.util, "find_spec", find_spec)
     with pytest.raises(UserError, match=r"ensurepip.*apt install python3\.\d+-venv"):
-        environment.ensure("requirements.txt", checkout)
+        _bootstrap.ensure("requirements.txt", checkout)
 
 
-@pytest.mark.parametrize("version", [(20, 0), (24, 2), (25, 2)])
-def test_old_pip_gets_the_constraint_by_variable_safe_for_spaces(version: tuple[int, int], tmp_path: Path) -> None:
-    arguments, variables = pip.constraint_for(version, tmp_path / "a b" / "c.txt")
-    assert arguments == []
-    assert variables["PIP_CONSTRAINT"].split()[-1].endswith("/a%20b/c.txt")
-
-
-def test_old_pip_keeps_the_users_own_constraint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_CONSTRAINT", "mine.txt")
-    _, variables = pip.constraint_for((23, 0), tmp_path / "c.txt")
-    assert variables["PIP_CONSTRAINT"].split() == ["mine.txt", (tmp_path / "c.txt").as_uri()]
-
-
-@pytest.mark.parametrize("version", [(25, 3), (26, 0)])
-def test_new_pip_gets_the_constraint_as_argument(version: tuple[int, int], tmp_path: Path) -> None:
-    path = tmp_path / "a b" / "c.txt"
-    assert pip.constraint_for(version, path) == (["--build-constraint", str(path)], {})
-
-
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        ("WARNING: Retrying ... NewConnectionError('...')\nERROR: No matching distribution found", "reach the package"),
-        ("ERROR: No matching distribution found for torch==9", "no file of that version"),
-        ("ERROR: [Errno 28] No space left on device", "disk is full"),
-        ("error: subprocess-exited-with-error", "pip failed"),
-    ],
-)
-def test_the_reason_of_a_failure_is_guessed(line: str, sentence: str) -> None:
-    assert sentence in pip.explain_failure(line.splitlines())
-
-
-def test_a_failing_pip_shows_its_last_lines_and_the_log(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_every_pip_gets_the_constraint_safe_for_spaces_beside_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    venv = checkout / ".venv"
+    monkeypatch.setenv("PIP_CONSTRAINT", "mine.txt")
+    variables = _bootstrap.build_constraints(tmp_path / "a b")
+    ours = variables["PIP_BUILD_CONSTRAINT"]
+    assert ours.endswith("/a%20b/build-constraints.txt")
+    assert variables["PIP_CONSTRAINT"].split() == ["mine.txt", ours]
+
+
+def test_a_failing_pip_is_one_sentence_below_its_own(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     package = checkout / "pip"
-    venv.mkdir()
     package.mkdir()
-    program = "import sys\nif '--version' in sys.argv:\n    sys.exit(print('pip 24.0 from x'))\n"
-    program += "print('Collecting torch')\nprint('ERROR: it went wrong')\nsys.exit(1)\n"
     (package / "__init__.py").touch()
+    program = "import os, sys\nprint(os.environ['PIP_USER'], *sys.argv[1:3])\nsys.exit(1)\n"
     (package / "__main__.py").write_text(program, encoding="utf-8")
     monkeypatch.chdir(checkout)  # python -m finds this pip first
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    constraints = checkout / "build-constraints.txt"
-    with pytest.raises(UserError, match=r"(?s)install\.log.*ERROR: it went wrong"):
-        pip.install(checkout, venv, Path(sys.executable), "requirements.txt", constraints, verbose=False)
-    assert "Collecting torch" in (venv / "install.log").read_text(encoding="utf-8")
-    assert "0:00  Collecting torch" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"pip failed.*install\.log.*run this again"):
+        _bootstrap.pip_install(checkout, Path(sys.executable), "requirements.txt", verbose=False)
+    assert "0 install --disable-pip-version-check" in capfd.readouterr().out
 
 
 def test_other_packages_on_pythonpath_are_hidden_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    assert "PYTHONPATH" not in pip.clean_environment()
+    assert "PYTHONPATH" not in _bootstrap.clean_environment()
 
 
 def test_exit_codes_are_passed_on(tmp_path: Path) -> None:
-    assert environment.run(Path(sys.executable), ["-I", "-c", "raise SystemExit(7)"], tmp_path) == 7
+    assert _bootstrap.run(Path(sys.executable), ["-I", "-c", "raise SystemExit(7)"], tmp_path) == 7
 
 
 @pytest.mark.parametrize(("version", "word"), [((3, 9), "old"), ((2, 7), "old"), ((3, 14), "new"), ((4, 0), "new")])
 def test_unsupported_pythons_are_told(version: tuple[int, int], word: str) -> None:
-    assert f"too {word}" in (python.wrong_python(version) or "")
+    assert f"too {word}" in (_bootstrap.wrong_python(version) or "")
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 11), (3, 12), (3, 13)])
 def test_supported_pythons_pass(version: tuple[int, int]) -> None:
-    assert python.wrong_python(version) is None
+    assert _bootstrap.wrong_python(version) is None
 
 
 @pytest.mark.parametrize("script", ["demo.py", "run_tests.py"])
@@ -319,7 +285,7 @@ def test_every_check_runs_even_after_a_failure(
         ran.append(arguments[1])
         return 3 if arguments[1] == "mypy" else 0
 
-    monkeypatch.setattr(environment, "run", run)
+    monkeypatch.setattr(_bootstrap, "run", run)
     assert not run_tests.run_checks(Path("python"), run_tests.checks(heavy=False, pytest_arguments=[]))
     assert ran == ["ruff", "ruff", "mypy", "pytest"]
     assert "FAILED (exit code 3)" in capsys.readouterr().out
@@ -332,7 +298,7 @@ def test_arguments_after_two_dashes_go_to_pytest(monkeypatch: pytest.MonkeyPatch
         seen.append(commands)
         return True
 
-    monkeypatch.setattr(environment, "ensure", lambda *_, **__: Path("python"))
+    monkeypatch.setattr(_bootstrap, "ensure", lambda *_, **__: Path("python"))
     monkeypatch.setattr(run_tests, "run_checks", run_checks)
     assert run_tests.main(["--heavy", "--", "-k", "rain"]) == 0
     assert seen[0]["pytest"][-4:] == ["-m", "", "-k", "rain"]

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts._bootstrap import environment
-from scripts._bootstrap.python import wrong_python
+from scripts._bootstrap import python_of, wrong_python
 from scripts._doctor.report import OK, PROBLEM, WARNING, Finding
 
 PARSERS = ("packaging.requirements", "pip._vendor.packaging.requirements")
@@ -30,7 +29,7 @@ def check_python(root: Path, version: tuple[int, int] = sys.version_info[:2]) ->
         yield Finding(PROBLEM, "Python", shown, wrong)
         return
     own = root / ".venv"
-    python = environment.python_of(own)
+    python = python_of(own)
     if python.exists() and Path(sys.prefix).resolve() != own.resolve():
         yield Finding(
             WARNING, "Python", f"{shown}; this checkout has an environment of its own", f"use it: {python} train.py …"

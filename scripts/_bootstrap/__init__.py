@@ -1,1 +1,0 @@
-"""The environment that run_tests.py and demo.py make; runs without any package."""
