@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from util.text import aligned
+
 GIGA = 1e9
 _LOADED = 0.1  # share of the processors in use from which on other programs take part
 _LOOK = 0.5  # seconds
@@ -146,15 +148,9 @@ class Report:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns also line up on a console."""
-    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
-        padded += [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
-        return f"| {' | '.join(padded)} |"
-
-    rule = "|".join("-" * (width + 1) + ("-" if i < 2 else ":") for i, width in enumerate(widths))
-    return "\n".join([line(headings), f"|{rule}|", *map(line, rows)])
+    head, *body = aligned([headings, *rows], left=2)
+    rule = "|".join("-" * (len(cell) + 1) + ("-" if index < 2 else ":") for index, cell in enumerate(head))
+    return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(line)} |" for line in body)])
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scripts._doctor.report import OK, PROBLEM, WARNING, Check, Finding
 from scripts._doctor.request import Request
 from scripts._doctor.runner import examine
+from util.text import first_names
 
 if TYPE_CHECKING:
     from data.reading import ImageFile, Size, UnreadableImage
@@ -25,7 +26,7 @@ T = TypeVar("T")
 FEW = 10  # images of a training folder
 BLANK = 2.0  # standard deviation of grey levels, of 255, below which there is nothing to see
 DECODING_SECONDS = 5.0
-NAMED = 3  # as many files are named in a line
+_named = partial(first_names, most=3, quote="")
 HEAD_BYTES = 1 << 16
 
 
@@ -120,10 +121,11 @@ def check_images(
                 blank.append(path)
         decoded = min(decoded + step, len(paths))
     if bad:
-        found = f"{len(bad)} cannot be read: {_some([f'{error.path} ({error.reason})' for error in bad])}"
+        named = _named(f"{error.path} ({error.reason})" for error in bad)
+        found = f"{len(bad)} cannot be read: {named}"
         yield Finding(PROBLEM, "images", found, "repair or remove them, or pass --skip_bad")
     if blank:
-        found = f"{len(blank)} show nothing, all pixels nearly alike: {_some(map(str, sorted(blank)))}"
+        found = f"{len(blank)} show nothing, all pixels nearly alike: {_named(map(str, sorted(blank)))}"
         yield Finding(WARNING, "images", found, "look at them, and remove them if that is so")
     if not bad and not blank:
         every = "all" if decoded == len(paths) else f"a random {decoded:,} of"
@@ -137,12 +139,6 @@ def _spread(path: Path) -> float:
     from data.reading import read_image
 
     return float(ImageStat.Stat(read_image(path, 1)).stddev[0])
-
-
-def _some(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
-    return ", ".join(every[:NAMED]) + more
 
 
 def check_training(survey: Survey, opt: Any) -> Iterator[Finding]:
@@ -199,7 +195,7 @@ def check_pairs_of(survey: Survey, phase: str, direction: str) -> Iterator[Findi
     check_pairs(units, sizes)
     small = [str(unit[0].path) for unit in units if min(sizes[unit[0].path]) < SMALLEST_PAIR]
     if small:
-        found = f"{len(small)} are below {SMALLEST_PAIR} pixels a side, too small to measure: {_some(small)}"
+        found = f"{len(small)} are below {SMALLEST_PAIR} pixels a side, too small to measure: {_named(small)}"
         yield Finding(PROBLEM, subject, found, "leave them out, or test with --eval_pairs no")
     else:
         yield Finding(OK, subject, f"{len(units):,}, all of equal size")
@@ -214,7 +210,7 @@ def check_same_files(survey: Survey) -> Iterator[Finding]:
                 if first < second:
                     shared.setdefault((first, second), []).append(f"{group[first]} = {group[second]}")
     for (first, second), names in shared.items():
-        found = f"{len(names)} in {first} and in {second}: {_some(names)}"
+        found = f"{len(names)} in {first} and in {second}: {_named(names)}"
         yield Finding(WARNING, "same files", found, _leak(first, second))
     if not shared and len(survey.folders) > 1:
         yield Finding(OK, "same files", "no file lies in two of the folders")

@@ -15,6 +15,7 @@ from typing import Any
 
 from scripts._bootstrap import python_of, wrong_python
 from scripts._doctor.report import OK, PROBLEM, WARNING, Finding
+from util.text import first_names
 
 PARSERS = ("packaging.requirements", "pip._vendor.packaging.requirements")
 INSTALL = "install requirements.txt again (README, 'Install into your own environment')"
@@ -56,9 +57,10 @@ def check_packages(requirements: Path, installed: Callable[[str], str | None] = 
         if versions[requirement.name] and not requirement.specifier.contains(versions[requirement.name], True)
     ]
     if missing:
-        yield Finding(PROBLEM, "packages", f"not installed: {_some(missing)}", INSTALL)
+        yield Finding(PROBLEM, "packages", f"not installed: {first_names(missing, NAMED, quote='')}", INSTALL)
     if other:
-        yield Finding(WARNING, "packages", f"of other versions than tested: {_some(other)}", f"if they fail, {INSTALL}")
+        found = f"of other versions than tested: {first_names(other, NAMED, quote='')}"
+        yield Finding(WARNING, "packages", found, f"if they fail, {INSTALL}")
     if not missing and not other:
         yield Finding(OK, "packages", f"all {len(wanted)} of {requirements.name} in the versions that it names")
 
@@ -79,11 +81,6 @@ def _requirements(path: Path) -> list[Any]:
     for requirement in wanted:
         requirement.marker = None
     return wanted
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def check_torch() -> Iterator[Finding]:

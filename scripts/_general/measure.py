@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 from statistics import fmean
 
+from util.text import aligned
+
 BANDS: tuple[tuple[float, float], ...] = ((0.0, 20.0), (20.0, 25.0), (25.0, 30.0), (30.0, 100.0))
 """Input PSNR in dB, protocol y."""
 MEAN_ROW = "mean"
@@ -27,9 +29,8 @@ def gain_by_input(metrics: Path) -> list[dict[str, float]]:
 
 def table(bands: list[dict[str, float]]) -> str:
     """The bands as lines for a terminal."""
-    lines = [f"{'input PSNR (y)':>16} {'images':>7} {'rainy':>7} {'derained':>9} {'gain':>7}"]
+    lines = [["input PSNR (Y)", "images", "rainy", "derained", "gain"]]
     for band in bands:
-        name = f"{band['from']:.0f} to {band['to']:.0f} dB"
-        gain = band["output"] - band["input"]
-        lines.append(f"{name:>16} {band['images']:>7.0f} {band['input']:>7.2f} {band['output']:>9.2f} {gain:>+7.2f}")
-    return "\n".join(lines)
+        numbers = (f"{band['images']:.0f}", f"{band['input']:.2f}", f"{band['output']:.2f}")
+        lines.append([f"{band['from']:.0f} to {band['to']:.0f} dB", *numbers, f"{band['output'] - band['input']:+.2f}"])
+    return "\n".join("  ".join(line) for line in aligned(lines))

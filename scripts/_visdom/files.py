@@ -20,6 +20,7 @@ from pathlib import Path
 
 from util.errors import UserError
 from util.files import write_atomically
+from util.text import first_names
 
 VISDOM_VERSION = "0.2.4"
 BUILT_NAME = "version.built"  # where Visdom notes for which version it has all files
@@ -194,11 +195,10 @@ def require_files(static: Path) -> None:
     missing = missing_files(static)
     if not missing:
         return
-    more = f" and {len(missing) - NAMED_FILES} more" if len(missing) > NAMED_FILES else ""
     raise UserError(
         f"Visdom's page would stay blank: in {static} {len(missing)} files are missing "
-        f"({', '.join(missing[:NAMED_FILES])}{more}); add --fetch_browser_files to get them with npm (25 MB, once), "
-        f"or --browser_packages FOLDER if somebody fetched them into a folder elsewhere."
+        f"({first_names(missing, NAMED_FILES, quote='')}); add --fetch_browser_files to get them with npm (25 MB,"
+        f" once), or --browser_packages FOLDER, with a folder of packages fetched elsewhere."
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from util.errors import UserError
+from util.text import first_names
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +34,8 @@ class Step:
     files: tuple[str, ...]
 
     def __str__(self) -> str:
-        shown = ", ".join(f"'{file}'" for file in self.files[:_FILES_SHOWN])
-        more = f" and {len(self.files) - _FILES_SHOWN} more" if len(self.files) > _FILES_SHOWN else ""
-        return f"epoch {self.epoch}, image {self.total_images} of all, batch of {shown}{more}"
+        files = first_names(self.files, _FILES_SHOWN)
+        return f"epoch {self.epoch}, image {self.total_images} of all, batch of {files}"
 
 
 @dataclass(frozen=True)
