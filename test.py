@@ -27,9 +27,9 @@ from options import Options, parse_test
 from options.flags import TEST
 from options.memory_check import limited_weights
 from util.engine.device import choose_device
+from util.engine.inference import NATIVE, Translator
 from util.engine.precision import set_precision
 from util.engine.records import choice_of
-from util.engine.translator import Translator
 from util.engine.weights import load_weights
 from util.errors import entry_point
 from util.logs import set_up_logging
@@ -55,11 +55,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = create_model(opt, training=False)
     weights = weights_of(opt)
     load_weights(model.nets, weights, opt.epoch, describe_state)
+    # Published figures are those of whole images at their own size: a data set gets another one only if asked.
+    work_size = opt.work_size if opt.input or "work_size" in opt.given else NATIVE
     translate = Translator(
         model,
         device=device,
         precision=precision,
         evaluation_mode=opt.eval,
+        work_size=work_size,
+        strength=opt.strength,
+        self_ensemble=opt.self_ensemble,
         tile=opt.tile,
         overlap=opt.tile_overlap,
     )
@@ -68,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     notes = [f"Model {opt.model}, {version}, direction {opt.direction}, {precision}."]
     if not opt.eval:
         notes.append("Networks in training mode (--eval false).")
+    if work_size != NATIVE:
+        notes.append(f"Larger images computed at a shorter side of {work_size} pixels (--work_size).")
+    if opt.strength != 1:
+        notes.append(f"{opt.strength:g} times the change (--strength).")
+    if opt.self_ensemble:
+        notes.append("Mean over eight ways to turn and mirror each image (--self_ensemble).")
     if opt.tile:
         notes.append(f"Tiles of {opt.tile} pixels that share {opt.tile_overlap} (--tile, --tile_overlap).")
     if opt.input:

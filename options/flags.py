@@ -277,8 +277,17 @@ DERAIN_OPTIONS: tuple[Option, ...] = (
         "weights: a run's name or folder, or a network's file (.pth); not set: those of --name",
         scope=CALL,
     ),
+    Option(
+        "work_size",
+        0,
+        "shorter side at which larger pictures of --input are derained, with the change enlarged; 0 = full size",
+        scope=Scope.INFERENCE,
+        minimum=0,
+    ),
+    Option("strength", 1.0, "how much of the change is applied; 1 = all", minimum=0),
+    Option("self_ensemble", False, "mean over eight ways to turn and mirror an image; takes eight times as long"),
     Option("tile", 0, "side of the tiles in which larger images are computed; 0 = only if memory runs out", minimum=0),
-    Option("tile_overlap", 64, "pixels that neighbouring tiles share and blend over", minimum=0),
+    Option("tile_overlap", 64, "pixels that neighboring tiles share and blend over", minimum=0),
     Option("amp", False, "the same as --precision auto: bf16 where it is clearly faster"),
 )
 
@@ -316,7 +325,7 @@ class Program:
         """
         if self.trains:
             return option.scope not in (Scope.CALL, Scope.RUN)
-        return option.scope in (Scope.ARCHITECTURE, Scope.DATASET)
+        return option.scope in (Scope.ARCHITECTURE, Scope.DATASET, Scope.INFERENCE)
 
 
 TRAIN = Program("train.py", (*BASE_GROUPS, *TRAIN_GROUPS), trains=True)

@@ -26,7 +26,7 @@ from scripts._export.network import PRECISIONS, AnySize, describe, stride_of, th
 from scripts._export.parity import SIZES, Difference, differences, pictures, require_parity, table
 from scripts._trained import FLAGS_HELP, Trained, load_trained
 from util.command_line import CommandLine
-from util.engine.translator import Translator
+from util.engine.inference import Translator
 from util.errors import UserError, entry_point
 from util.files import cannot_write, real_path
 from util.kernels import restore

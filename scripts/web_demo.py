@@ -28,8 +28,8 @@ from scripts._web_demo.derain import derain_upload, forget_old
 from scripts._web_demo.page import LOOPBACK, build_page, import_gradio, serve
 from util.command_line import CommandLine
 from util.engine.device import choose_device
+from util.engine.inference import Translator
 from util.engine.precision import set_precision
-from util.engine.translator import Translator
 from util.errors import entry_point
 from util.logs import set_up_logging
 

@@ -19,6 +19,7 @@ class Scope(Enum):
     DATASET = "where the images are: testing takes it from the run"
     IMAGES = "which images of the dataset are used, and how they are read and measured"
     ARCHITECTURE = "what the networks are: testing takes it from the run"
+    INFERENCE = "how the trained networks are applied to pictures: testing takes it from the run"
     SETTINGS = "anything else that results depend on"
 
 

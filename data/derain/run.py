@@ -16,7 +16,7 @@ from data.derain.network import Network
 from data.derain.page import PICTURES, WHERE_INPUTS_ARE, PicturePage
 from data.derain.pictures import Report, derain_pictures
 from data.derain.video import derain_video
-from util.engine.translator import is_out_of_memory
+from util.engine.oom import is_out_of_memory
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)

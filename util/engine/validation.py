@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from util.engine.inference import Translatable, Translator
 from util.engine.records import CHOSEN_ON_TEST, TEST_SPLIT, EvalConfig
 from util.engine.state import TrainingState
-from util.engine.translator import Translatable, Translator
 from util.images import to_uint8
 from util.metrics.metric import DEFAULT_METRICS, Metric, Scorer, shown_metrics
 from util.metrics.protocols import PROTOCOLS

@@ -1,4 +1,4 @@
-"""Tiles cover an image, their weights add up to one, and a lack of memory leads to them."""
+"""A model applied to images of any size: its work size, tiles, statistics that tiles share, and lack of memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from util.engine.tiling import Tiling, blend_weights, choose_tiling, in_tiles, smallest_tile
-from util.engine.translator import Translator, is_out_of_memory
+from models.networks import create_generator
+from util.engine.inference import (
+    SharedStatistics,
+    Tiling,
+    Translator,
+    add_upsampled,
+    blend_weights,
+    choose_tiling,
+    in_tiles,
+    smallest_tile,
+)
+from util.engine.oom import is_out_of_memory
 from util.errors import UserError
+from util.pixels import luma
 
 SIZES = (1, 7, 63, 64, 65, 100, 127, 128, 129, 500, 1001)
 TILINGS = (Tiling(64, 0), Tiling(64, 16, 4), Tiling(64, 32, 4), Tiling(128, 30, 64), Tiling(65, 11), Tiling(64, 0, 4))
@@ -190,3 +201,182 @@ def test_an_image_no_larger_than_a_tile_is_whole() -> None:
 def test_memory_errors_are_told_by_their_words() -> None:
     assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
     assert not is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
+
+
+# -- work size, strength, self-ensemble -----------------------------------------------------------------------------
+
+
+class Formula:
+    """A model that is a function, and the sizes that it saw."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.nets: dict[str, nn.Module] = {"G": nn.Identity()}
+        self.function = function
+        self.sizes: list[tuple[int, int]] = []
+
+    def infer(self, source: Tensor) -> Tensor:
+        self.sizes.append((source.shape[2], source.shape[3]))
+        return self.function(source)
+
+
+def applied(function: Callable[[Tensor], Tensor], source: Tensor, **settings: float) -> tuple[Tensor, Formula]:
+    model = Formula(function)
+    translate = Translator(model, device=CPU, precision="fp32", **settings)  # type: ignore[arg-type]
+    return translate(source), model
+
+
+def test_larger_images_are_computed_at_the_work_size_and_others_at_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        _, small = applied(lambda x: x, image(64, 300), work_size=64)
+        assert not caplog.records
+        _, large = applied(lambda x: x, image(100, 150), work_size=64)
+    assert small.sizes == [(64, 300)] and large.sizes == [(64, 96)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "pictures above 64 pixels on the shorter side are derained at that size and the change is enlarged "
+        "(--work_size 0 computes at full size)"
+    ]
+
+
+def test_what_is_not_changed_keeps_its_full_resolution() -> None:
+    source = image(100, 150)
+    assert torch.equal(applied(lambda x: x, source, work_size=32)[0], source)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_change_that_follows_the_picture_is_sharp_at_full_size(channels: int) -> None:
+    """Darkening by the luma: an edge that is a staircase at the work size is one pixel wide in the result."""
+    source = torch.full((1, channels, 96, 160), -0.5)
+    source[..., 70:] = 0.5
+
+    def darker(x: Tensor) -> Tensor:
+        return x - 0.2 * (luma(x) if channels == 3 else x)
+
+    result, _ = applied(darker, source, work_size=24)
+    torch.testing.assert_close(result, darker(source), rtol=0, atol=0.01)
+
+
+def test_a_smooth_change_is_enlarged_as_it_is() -> None:
+    flat, wave = torch.zeros(1, 3, 20, 30), torch.linspace(-0.5, 0.5, 30).expand(1, 3, 20, 30)
+    expected = F.interpolate(wave, size=(100, 150), mode="bilinear")
+    result = add_upsampled(torch.zeros(1, 3, 100, 150), wave, flat)
+    torch.testing.assert_close(result[..., 30:-30], expected[..., 30:-30], rtol=0, atol=0.005)
+
+
+@pytest.mark.parametrize("work_size", [0, 32])
+@pytest.mark.parametrize(("strength", "expected"), [(0.0, 0.0), (0.5, -0.1), (1.0, -0.2), (2.0, -0.4)])
+def test_strength_scales_the_change(work_size: int, strength: float, expected: float) -> None:
+    result, _ = applied(lambda x: x - 0.2, torch.zeros(1, 3, 64, 64), work_size=work_size, strength=strength)
+    torch.testing.assert_close(result, torch.full_like(result, expected))
+
+
+def test_the_ensemble_is_the_mean_over_turned_and_mirrored_images() -> None:
+    """A network that looks to its left looks, on average, into all four directions."""
+    source = image(5, 8)
+
+    def left(x: Tensor) -> Tensor:
+        return x.roll(1, dims=3) / 2
+
+    result, model = applied(left, source, self_ensemble=True)
+    rolls = [source.roll(shift, dims=dim) for shift in (1, -1) for dim in (2, 3)]
+    torch.testing.assert_close(result, torch.stack(rolls).mean(0) / 2)
+    assert len(model.sizes) == 8
+
+
+def test_another_number_of_channels_is_refused_at_a_work_size() -> None:
+    with pytest.raises(UserError, match="--work_size 32: this network changes the number of channels"):
+        applied(lambda x: x[:, :1], image(64, 64), work_size=32)
+
+
+# -- statistics that tiles share ------------------------------------------------------------------------------------
+
+
+def features(height: int = 64, width: int = 200) -> Tensor:
+    """Values whose mean and spread grow from left to right, so that no part is like the whole."""
+    noise = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(4))
+    return noise * torch.linspace(0.5, 3, width) + torch.linspace(-2, 5, width)
+
+
+def halves(images: Tensor) -> tuple[Tensor, Tensor]:
+    return images[..., :64], images[..., 64:]
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_parts_are_normalized_like_the_whole(affine: bool) -> None:
+    norm = nn.InstanceNorm2d(3, affine=affine)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    whole = features()
+    statistics = SharedStatistics([norm])
+    with statistics.gathered():
+        for part in halves(whole):
+            norm(part)
+    with statistics.imposed():
+        parts = [norm(part) for part in halves(whole)]
+    torch.testing.assert_close(torch.cat(parts, dim=3), norm(whole))
+
+
+def test_parts_have_the_mean_of_the_whole() -> None:
+    mean, whole = nn.AdaptiveAvgPool2d(1), features()
+    statistics = SharedStatistics([mean])
+    with statistics.gathered():
+        for part in halves(whole):
+            mean(part)
+    with statistics.imposed():
+        for part in halves(whole):
+            torch.testing.assert_close(mean(part), whole.mean((2, 3), keepdim=True))
+
+
+def test_pools_that_are_not_global_are_left_alone() -> None:
+    assert not SharedStatistics([nn.AdaptiveAvgPool2d(2), nn.AdaptiveAvgPool2d((1, 2)), nn.AvgPool2d(1)])
+
+
+def test_gathering_changes_nothing_and_leaves_nothing_behind() -> None:
+    norm, image = nn.InstanceNorm2d(3), features()
+    expected = norm(image)
+    statistics = SharedStatistics([norm])
+    with statistics.gathered():
+        torch.testing.assert_close(norm(image), expected, rtol=0, atol=0)
+    with statistics.imposed():
+        norm(image[..., :9])
+    torch.testing.assert_close(norm(image), expected, rtol=0, atol=0)
+
+
+def test_every_gathering_begins_anew() -> None:
+    norm, image = nn.InstanceNorm2d(3), features()
+    statistics = SharedStatistics([norm])
+    for each in (image * 7, image):
+        with statistics.gathered():
+            norm(each)
+    with statistics.imposed():
+        torch.testing.assert_close(norm(image), nn.InstanceNorm2d(3)(image))
+
+
+def test_norms_with_statistics_of_their_own_are_left_alone() -> None:
+    norms = [nn.BatchNorm2d(3).eval(), nn.InstanceNorm2d(3, track_running_stats=True).eval()]
+    assert not SharedStatistics(norms)
+
+
+@pytest.mark.parametrize("name", ["resnet_6blocks", "unet_128"])
+def test_tiles_come_nearer_to_the_whole(name: str) -> None:
+    """Sharing must at least halve the squared distance that plain tiles have, on a picture that is not uniform."""
+    torch.manual_seed(1)
+    network = create_generator(name, 3, 3, 4, init_type="normal", init_gain=0.2).eval()
+    picture = (features(200, 420)[:1] / 8).clamp(-1, 1)
+
+    class Single:
+        nets: dict[str, nn.Module] = {"G": network}  # noqa: RUF012
+
+        def infer(self, source: Tensor) -> Tensor:
+            return network(source)
+
+    def translate(tile: int, *, shared: bool = True) -> Tensor:
+        translator = Translator(Single(), device=torch.device("cpu"), precision="fp32", tile=tile, overlap=32)
+        if not shared:
+            translator._statistics = SharedStatistics([])
+        return translator(picture)
+
+    def distance(image: Tensor) -> float:
+        return (image - translate(0)).square().mean().item()
+
+    assert distance(translate(256)) < 0.5 * distance(translate(256, shared=False))
