@@ -188,20 +188,20 @@ class CCLGANModel(Model):
     def _losses_from_discriminators(self, x: TwoBranches) -> dict[str, Tensor]:
         """The generators' side of eq. 8–9 and inter-CCL (eq. 4–6), from the same passes of the discriminators."""
         losses: dict[str, Tensor] = {}
+        first_A = first_B = None
         if self.lambda_inter > 0:
             first_A, inter_A = self._encode_and_contrast("A", x.N_hat, x.N_tilde, positive=x.N, negative=x.R)
             first_B, inter_B = self._encode_and_contrast("B", x.R_hat, x.R_tilde, positive=x.R, negative=x.N)
             losses["inter"] = self.lambda_inter * (inter_A + inter_B)
         if self.lambda_GAN > 0:
-            D_A, D_B = self.nets["D_A"], self.nets["D_B"]
-            if self.lambda_inter > 0:  # the fakes have been through the first layers already
-                deepest = D_A.deepest(self.inter_taps)
-                judged_N_hat, judged_R_hat = D_A.judge(first_A, after=deepest), D_B.judge(first_B, after=deepest)
-            else:
-                judged_N_hat, judged_R_hat = D_A(x.N_hat), D_B(x.R_hat)
-            losses["G_A"] = self.lambda_GAN * self.gan.fool(judged_N_hat)
-            losses["G_B"] = self.lambda_GAN * self.gan.fool(judged_R_hat)
+            losses["G_A"] = self.lambda_GAN * self.gan.fool(self._judged("A", x.N_hat, first_A))
+            losses["G_B"] = self.lambda_GAN * self.gan.fool(self._judged("B", x.R_hat, first_B))
         return losses
+
+    def _judged(self, domain: str, fake: Tensor, first: Tensor | None) -> Tensor:
+        """D's logits of ``fake``, which may have been through the ``first`` layers already."""
+        D = self.nets[f"D_{domain}"]
+        return D(fake) if first is None else D.judge(first, after=D.deepest(self.inter_taps))
 
     def _encode_and_contrast(
         self, domain: str, fake: Tensor, reconstructed: Tensor, *, positive: Tensor, negative: Tensor

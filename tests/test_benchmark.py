@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from scripts._benchmark import report
-from scripts._benchmark.contest import Guest, OriginalGuest, Turns, take_turns
-from scripts._benchmark.modes import flags_of_mode, original_flags, parse_size
+from scripts._benchmark.driver import OriginalWorker, Samples, Worker, run_in_turn
 from scripts._benchmark.report import InferenceRow, LoadingRow, Report, StepRow, Timing, load_warning, table
-from scripts.benchmark import arguments, main, our_flags, step_row
+from scripts.benchmark import arguments, flags_of_mode, main, original_flags, our_flags, parse_size, step_row
 from util.errors import UserError
 
 THEIR_OPTIONS = """
@@ -38,7 +37,7 @@ def create_model(opt): return Theirs()
 """
 
 
-class FakeGuest(Guest):
+class FakeWorker(Worker):
     """Answers without a process; notes what it was asked in ``log``."""
 
     def __init__(self, name: str, log: list[str], *, has_ceiling: bool = True) -> None:
@@ -51,27 +50,27 @@ class FakeGuest(Guest):
         return {"step": float(self.steps), "peak": 100 * self.steps, "ceiling": {"flops": 8.0, "bytes": 2.0}}[do]
 
 
-def test_guests_take_turns_and_every_second_round_goes_the_other_way() -> None:
+def test_workers_take_turns_and_every_second_round_goes_the_other_way() -> None:
     log: list[str] = []
-    a, b = FakeGuest("a", log), FakeGuest("b", log, has_ceiling=False)
-    turns = take_turns([a, b], rounds=3, warm_up=2)
+    a, b = FakeWorker("a", log), FakeWorker("b", log, has_ceiling=False)
+    samples = run_in_turn([a, b], rounds=3, warm_up=2)
     assert [entry for entry in log if "ceiling" not in entry] == [
         "a step", "a step", "a peak", "b step", "b step", "b peak",
         "a step", "b step", "b step", "a step", "a step", "b step",
     ]  # fmt: skip
-    assert turns["a"].seconds == [3, 4, 5]
-    assert turns["a"].peak == 200
-    assert len(turns["a"].ceilings) == 3
-    assert turns["b"].ceilings == []
+    assert samples["a"].seconds == [3, 4, 5]
+    assert samples["a"].peak == 200
+    assert len(samples["a"].ceilings) == 3
+    assert samples["b"].ceilings == []
 
 
 def test_a_row_relates_a_step_to_the_ceiling_and_to_the_original() -> None:
-    turns = Turns([2.0, 4.0, 2.5], [{"flops": 8.0, "bytes": 1.0}, {"flops": 16.0, "bytes": 1.0}] * 2, peak=7)
-    row = step_row("cut", "fp32", 3, turns, {"flops": 15, "bytes": 5}, original=5.0)
+    samples = Samples([2.0, 4.0, 2.5], [{"flops": 8.0, "bytes": 1.0}, {"flops": 16.0, "bytes": 1.0}] * 2, peak=7)
+    row = step_row("cut", "fp32", 3, samples, {"flops": 15, "bytes": 5}, original=5.0)
     assert row.timing.median == 2.5
     assert row.share == pytest.approx(15 / 2.5 / 12)
     assert row.times_original == 2.0
-    theirs = step_row("cut", "original", 3, turns, None, original=5.0)
+    theirs = step_row("cut", "original", 3, samples, None, original=5.0)
     assert (theirs.share, theirs.times_original) == (None, None)
 
 
@@ -198,6 +197,6 @@ def test_what_is_no_checkout_is_told_before_anything_is_measured(
 
 def test_the_last_words_of_a_process_that_does_not_start_are_told(tmp_path: Path) -> None:
     checkout(tmp_path, "raise ImportError('no torch of 2019')")
-    guest = OriginalGuest("theirs", "against", tmp_path, [], {"batch_size": 1, "channels": 3, "crop_size": 32}, None)
-    with pytest.raises(UserError, match=r"theirs: .*ImportError: no torch of 2019"), guest:
+    worker = OriginalWorker("theirs", "against", tmp_path, [], {"batch_size": 1, "channels": 3, "crop_size": 32}, None)
+    with pytest.raises(UserError, match=r"theirs: .*ImportError: no torch of 2019"), worker:
         pass

@@ -14,9 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.cclgan_model import CCLGANModel
 from options import Options, parse_train
-from scripts._step_costs import DISCRIMINATORS, make_fake, step_costs, usual_step_cost, weightless_model
+from scripts._benchmark.naive import NaiveCCLGAN
 from scripts.count_flops import main as count_flops
-from scripts.count_flops import markdown
+from scripts.count_flops import make_fake, markdown, naive_step_cost, step_costs, weightless_model
 from tests.counting import flops, whole_step
 from tests.test_cclgan import NaiveStep
 
@@ -43,7 +43,9 @@ def resnet_multiply_adds(ngf: int, size: int, blocks: int) -> int:
 @pytest.mark.parametrize(("identity", "passes"), [("0", 4), ("0.5", 6)])
 @pytest.mark.parametrize("preset", ["paper", "release"])
 def test_the_generators_forward_is_exactly_so_many_single_passes(preset: str, identity: str, passes: int) -> None:
-    model = weightless_model(options("--preset", preset, "--lambda_identity", identity, "--lambda_intra", "0"))
+    model = weightless_model(
+        options("--preset", preset, "--lambda_identity", identity, "--lambda_intra", "0"), CCLGANModel
+    )
     with FakeTensorMode(allow_non_fake_inputs=True):
         batch = make_fake(model, (1, 3, SIZE, SIZE))
         single = flops(lambda: model.nets["G_A"](batch["A"]))
@@ -57,13 +59,13 @@ class PaperStep:
     single_pass: int
     single_backward: tuple[int, int]  # from a real image, from a generated one
     costs: dict[str, tuple[int, int]]
-    usual: tuple[int, int]
+    naive: tuple[int, int]
     in_one_go: int
 
 
 @pytest.fixture(scope="module")
 def paper() -> PaperStep:
-    model = weightless_model(options())
+    model, naive = weightless_model(options(), CCLGANModel), weightless_model(options(), NaiveCCLGAN)
     with FakeTensorMode(allow_non_fake_inputs=True):
         batch = make_fake(model, (1, 3, SIZE, SIZE))
         single = flops(lambda: model.nets["G_A"](batch["A"]))
@@ -74,7 +76,7 @@ def paper() -> PaperStep:
             single,
             (flops(from_real.backward), flops(from_generated.backward)),
             costs,
-            usual_step_cost(model, batch, costs[DISCRIMINATORS]),
+            naive_step_cost(naive, make_fake(naive, (1, 3, SIZE, SIZE))),
             flops(lambda: whole_step(model, batch)),
         )
 
@@ -95,7 +97,7 @@ def test_the_generators_backward_is_that_of_its_passes_taken_one_by_one(paper: P
 
 
 def test_components_off_cost_nothing() -> None:
-    model = weightless_model(options("--lambda_NCE", "0", "--lambda_intra", "0", "--lambda_inter", "0"))
+    model = weightless_model(options("--lambda_NCE", "0", "--lambda_intra", "0", "--lambda_inter", "0"), CCLGANModel)
     with FakeTensorMode(allow_non_fake_inputs=True):
         costs = step_costs(model, make_fake(model, (1, 3, 64, 64)))
     assert {name for name, cost in costs.items() if cost == (0, 0)} == {
@@ -141,7 +143,7 @@ def naive_flops(model: CCLGANModel, opt: Options, batch: dict[str, Tensor]) -> i
 
 def test_the_docs_state_the_figures_that_the_command_prints(paper: PaperStep) -> None:
     whole = sum(cost[0] for cost in paper.costs.values()), sum(cost[1] for cost in paper.costs.values())
-    lines = markdown({**paper.costs, "whole step": whole, "the usual step": paper.usual}).splitlines()
+    lines = markdown({**paper.costs, "whole step": whole, "naive implementation": paper.naive}).splitlines()
     written = {cells[0]: cells[1:] for cells in map(_cells, DOCS.read_text(encoding="utf-8").splitlines())}
     for name, *numbers in map(_cells, lines[2:]):
         assert [float(cell.strip("*")) for cell in written[name]] == pytest.approx(
@@ -156,10 +158,10 @@ def _cells(line: str) -> list[str]:
 
 def test_sharing_passes_saves_more_than_half_of_the_naive_step_and_the_docs_state_it(paper: PaperStep) -> None:
     opt = options()
-    model = weightless_model(opt)
+    model = weightless_model(opt, CCLGANModel)
     with FakeTensorMode(allow_non_fake_inputs=True):
         naive = naive_flops(model, opt, make_fake(model, (1, 3, SIZE, SIZE)))
-    assert paper.in_one_go < sum(paper.usual) < naive / 2
+    assert paper.in_one_go < sum(paper.naive) < naive / 2
     stated = [float(number) for number in re.findall(r"(\d+\.\d\d) GFLOP", DOCS.read_text(encoding="utf-8"))]
     assert any(number == pytest.approx(naive / 1e9, rel=BETWEEN_VERSIONS) for number in stated)
 

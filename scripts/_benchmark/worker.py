@@ -1,6 +1,6 @@
-"""Our side of a benchmark, as a process of its own: a training, a translation, or a data loader.
+"""A worker of a benchmark with our own code: a training, a translation, or a data loader.
 
-python scripts/_benchmark/ours.py train|usual|infer|load FLAGS_OF_TRAIN...
+python scripts/_benchmark/worker.py train|naive|infer|load FLAGS_OF_TRAIN...
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,11 +25,10 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.creation import create_training_loader
 from models import Model, create_model
-from models.cclgan_model import CCLGANModel
 from options import Options, parse_train
-from scripts._benchmark.guest import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
-from scripts._benchmark.usual import UsualStep
-from scripts._step_costs import BytesMoved, attach_encoder, without_encoder
+from scripts._benchmark.naive import NaiveCCLGAN, NaiveStep
+from scripts._benchmark.original import Commands, own_output, peak_bytes, random_batch, reset_peak, serve, timed
+from scripts.count_flops import attach_encoder, without_encoder
 from train import build_training_state
 from util.engine.device import choose_device, keep_freed_memory
 from util.engine.distributed import Distributed
@@ -72,6 +75,26 @@ class Ceiling:
         return {"flops": self._flops / min(seconds), "bytes": 2 * size / copying}
 
 
+class BytesMoved(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations read and write, each as often as it does.
+
+    What an operation copies within itself is not seen, nor that small tensors stay in the processor's cache: this is
+    the traffic of a step whose operations are not fused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        makes_view = any(out.alias_info is not None and not out.alias_info.is_write for out in func._schema.returns)
+        if not makes_view and "empty" not in func.__name__:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+            self.total += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return result
+
+
 class Training:
     """One model under the engine, as ``train.py`` builds it."""
 
@@ -109,7 +132,7 @@ class Training:
         return {"flops": counter.get_total_flops(), "bytes": moved.total}
 
     def commands(self) -> Commands:
-        """What the host may ask for."""
+        """What the driver may ask for."""
         return {
             "step": lambda repeat=1: timed(self.step, self._device, repeat),
             "peak": lambda: peak_bytes(self._device),
@@ -126,26 +149,26 @@ def build(opt: Options) -> Model:
     return model
 
 
-class UsualTraining:
-    """CCLGAN as it is usually written, with PyTorch as it comes."""
+class NaiveTraining:
+    """The naive implementation of CCLGAN."""
 
     def __init__(self, opt: Options) -> None:
         self._device = choose_device(opt.gpu_ids)
         torch.manual_seed(opt.seed)
-        model = build(opt)
-        assert isinstance(model, CCLGANModel)
-        self._usual = UsualStep(model, learning_rate=opt.lr, betas=(opt.beta1, opt.beta2))
-        for network in (*self._usual.nets.values(), *model.frozen.values()):
+        model = NaiveCCLGAN(without_encoder(opt), training=True)
+        attach_encoder(model, opt, "cpu")
+        for network in (*model.nets.values(), *model.frozen.values()):
             network.to(self._device)
+        self._naive = NaiveStep(model, learning_rate=opt.lr, betas=(opt.beta1, opt.beta2))
         batch = random_batch((opt.batch_size, opt.input_nc, opt.crop_size, opt.crop_size))
         self._batch = {side: batch[side].to(self._device) for side in "AB"}
 
     def step(self) -> None:
         """One training step."""
-        self._usual.step(self._batch)
+        self._naive.step(self._batch)
 
     def commands(self) -> Commands:
-        """What the host may ask for."""
+        """What the driver may ask for."""
         return {
             "step": lambda repeat=1: timed(self.step, self._device, repeat),
             "peak": lambda: peak_bytes(self._device),
@@ -172,7 +195,7 @@ class Translation:
             return timed(lambda: self._model.infer(image), self._device, repeat)
 
     def commands(self) -> Commands:
-        """What the host may ask for."""
+        """What the driver may ask for."""
         return {
             "translate": self.translate,
             "peak": lambda: peak_bytes(self._device),
@@ -199,13 +222,13 @@ class Loading:
         return {"seconds": seconds, "images": count}
 
     def commands(self) -> Commands:
-        """What the host may ask for."""
+        """What the driver may ask for."""
         return {"epoch": self.epoch}
 
 
-ROLES: dict[str, Callable[[Options], Training | UsualTraining | Translation | Loading]] = {
+ROLES: dict[str, Callable[[Options], Training | NaiveTraining | Translation | Loading]] = {
     "train": Training,
-    "usual": UsualTraining,
+    "naive": NaiveTraining,
     "infer": Translation,
     "load": Loading,
 }

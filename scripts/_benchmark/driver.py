@@ -1,4 +1,4 @@
-"""The host of a benchmark: processes that take turns, so that whatever else the machine does meets all of them."""
+"""The driver of a benchmark: worker processes that run in turn, so that other load on the machine hits all of them."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from util.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-_TOLD_LINES = 3  # of what a process said before it died
+_LAST_LINES = 3  # of what a worker printed before it died
 
 
-class Guest:
-    """One process that does what it is told; see ``guest.py``.
+class Worker:
+    """A process that carries out commands; see ``original.py``.
 
     Raises:
-        UserError: it cannot start or cannot do what it is told; the message has its own last words.
+        UserError: it cannot start or a command fails; the message has the last lines that it printed.
     """
 
     has_ceiling = False
-    """Whether it can say what the machine can do at most."""
+    """Whether it can measure what the machine can do at most."""
 
     def __init__(self, name: str, script: str, arguments: Sequence[str], *, threads: int | None, cwd: Path) -> None:
         self.name = name
         environment = dict(os.environ)
         if threads:
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed in __exit__
+        self._output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._output,
             encoding="utf-8",
             env=environment,
             cwd=cwd,
         )
 
-    def __enter__(self) -> Guest:
+    def __enter__(self) -> Worker:
         self._answer()
         return self
 
@@ -58,7 +58,7 @@ class Guest:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
-        self._said.close()
+        self._output.close()
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """The answer to one command."""
@@ -66,7 +66,7 @@ class Guest:
         try:
             print(json.dumps({"do": do, "with": arguments}), file=self._process.stdin, flush=True)
         except OSError as error:  # it is gone
-            raise UserError(f"{self.name}: {self._last_words()}") from error
+            raise UserError(f"{self.name}: {self._last_lines()}") from error
         return self._answer()
 
     def _answer(self) -> Any:
@@ -74,60 +74,60 @@ class Guest:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            raise UserError(f"{self.name}: {self._last_words()}")
+            raise UserError(f"{self.name}: {self._last_lines()}")
         answer = json.loads(line)
         if "error" in answer:
             raise UserError(f"{self.name}: {answer['error']}")
         return answer["value"]
 
-    def _last_words(self) -> str:
-        self._said.seek(0)
-        lines = [line.strip() for line in self._said.read().splitlines() if line.strip()]
+    def _last_lines(self) -> str:
+        self._output.seek(0)
+        lines = [line.strip() for line in self._output.read().splitlines() if line.strip()]
         if lines and lines[-1].startswith("error: "):
             return lines[-1].removeprefix("error: ")
-        return " / ".join(lines[-_TOLD_LINES:]) or f"ended with exit code {self._process.returncode}, without a word"
+        return " / ".join(lines[-_LAST_LINES:]) or f"ended with exit code {self._process.returncode}, no output"
 
 
 @dataclass
-class Turns:
-    """What one guest needed: seconds per step and ceilings, one of each per round, and most memory held at once."""
+class Samples:
+    """What one worker needed: seconds per step and ceilings, one of each per round, and most memory held at once."""
 
     seconds: list[float] = field(default_factory=list)
     ceilings: list[Mapping[str, float]] = field(default_factory=list)
     peak: int = 0
 
 
-def take_turns(guests: Sequence[Guest], *, rounds: int, warm_up: int, repeat: int = 1) -> dict[str, Turns]:
-    """Let each guest step in turn, every second round in the opposite order; by the guests' names.
+def run_in_turn(workers: Sequence[Worker], *, rounds: int, warm_up: int, repeat: int = 1) -> dict[str, Samples]:
+    """Let each worker step in turn, every second round in the opposite order; by the workers' names.
 
     The peak is that of the steps for warming up, of which the second and later ones have all that a step needs.
     """
-    turns = {guest.name: Turns() for guest in guests}
-    for guest in guests:
+    samples = {worker.name: Samples() for worker in workers}
+    for worker in workers:
         for _ in range(warm_up):
-            guest.ask("step")
-        turns[guest.name].peak = guest.ask("peak")
+            worker.ask("step")
+        samples[worker.name].peak = worker.ask("peak")
     for number in range(rounds):
-        for guest in guests if number % 2 == 0 else reversed(guests):
-            turns[guest.name].seconds.append(guest.ask("step", repeat=repeat))
-            if guest.has_ceiling:
-                turns[guest.name].ceilings.append(guest.ask("ceiling"))
-    return turns
+        for worker in workers if number % 2 == 0 else reversed(workers):
+            samples[worker.name].seconds.append(worker.ask("step", repeat=repeat))
+            if worker.has_ceiling:
+                samples[worker.name].ceilings.append(worker.ask("ceiling"))
+    return samples
 
 
-class OurGuest(Guest):
-    """A process with our own code in the role ``train``, ``usual``, ``infer`` or ``load``."""
+class OurWorker(Worker):
+    """A process with our own code in the role ``train``, ``naive``, ``infer`` or ``load``."""
 
     def __init__(self, name: str, role: str, flags: Sequence[str], *, threads: int | None) -> None:
         self.has_ceiling = role == "train"
-        super().__init__(name, "ours.py", [role, *flags], threads=threads, cwd=ROOT)
+        super().__init__(name, "worker.py", [role, *flags], threads=threads, cwd=ROOT)
 
 
-class OriginalGuest(Guest):
-    """A process with the code of somebody else's checkout.
+class OriginalWorker(Worker):
+    """A process with the code of another project's checkout.
 
     Raises:
-        UserError: this is no checkout of theirs.
+        UserError: this is no checkout of CUT's or CycleGAN's repository.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class OriginalGuest(Guest):
     ) -> None:
         check_checkout(flag, checkout)
         arguments = [str(checkout.resolve()), json.dumps(shape), *flags]
-        super().__init__(name, "guest.py", arguments, threads=threads, cwd=checkout)
+        super().__init__(name, "original.py", arguments, threads=threads, cwd=checkout)
 
 
 def check_checkout(flag: str, checkout: Path) -> None:
@@ -147,6 +147,6 @@ def check_checkout(flag: str, checkout: Path) -> None:
         )
 
 
-def all_of(guests: Sequence[Guest], stack: ExitStack) -> list[Guest]:
-    """Start them all; ``stack`` ends them."""
-    return [stack.enter_context(guest) for guest in guests]
+def start_all(workers: Sequence[Worker], stack: ExitStack) -> list[Worker]:
+    """Start them; ``stack`` ends them."""
+    return [stack.enter_context(worker) for worker in workers]

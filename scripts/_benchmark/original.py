@@ -1,9 +1,9 @@
-"""A process that is timed: it does what it is told on standard input and answers on standard output, in JSON lines.
+"""A worker of a benchmark: a process that takes commands on standard input and answers on standard output, as JSON.
 
-Run as a file, it is the host of another project's checkout, whose packages are called like ours (``models``,
+Run as a file, it runs another project's checkout, whose packages are called like ours (``models``,
 ``data``, ``options``, ``util``) and must not be found here:
 
-    python scripts/_benchmark/guest.py CHECKOUT '{"batch_size": 1, "channels": 3, "crop_size": 256}' FLAGS...
+    python scripts/_benchmark/original.py CHECKOUT '{"batch_size": 1, "channels": 3, "crop_size": 256}' FLAGS...
 
 It builds the model by the checkout's own options and factory and times its own ``optimize_parameters``, in the order of
 calls that the checkout's ``train.py`` has. Standard library and PyTorch only, nothing of ours.
@@ -41,7 +41,7 @@ def serve(commands: Commands, answers: TextIO) -> None:
         request = json.loads(line)
         try:
             answer = {"value": commands[request["do"]](**request["with"])}
-        except Exception as error:  # whatever it is, the host says it to the user
+        except Exception as error:  # whatever it is, the driver reports it
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
 
@@ -125,7 +125,7 @@ class OriginalModel:
         self._model.optimize_parameters()
 
     def commands(self) -> Commands:
-        """What the host may ask for."""
+        """What the driver may ask for."""
         return {
             "step": lambda repeat=1: timed(self.step, self.device, repeat),
             "peak": lambda: peak_bytes(self.device),
@@ -133,7 +133,7 @@ class OriginalModel:
 
 
 def main() -> None:
-    """Host the checkout that the command line names."""
+    """Run the checkout that the command line names."""
     answers = own_output()
     checkout, sizes, *flags = sys.argv[1:]
     shape = json.loads(sizes)
