@@ -94,6 +94,21 @@ def test_a_write_that_fails_leaves_a_run_that_goes_on(tmp_path: Path, number: in
     assert {"told", 4, 5} <= outcomes
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_disk_that_stumbles_once_costs_nothing(tmp_path: Path, number: int) -> None:
+    """EIO and ESTALE of a network drive at any operation; EACCES of a scanner where a file gets its name."""
+    count = count_of(tmp_path / "count")
+    for fatal in range(1, count + 1):
+
+        def stumble(name: str, count: int, fatal: int = fatal) -> None:
+            if count == fatal and (name == "replace" or number != errno.EACCES):
+                raise OSError(number, os.strerror(number))
+
+        with save_first(tmp_path / str(fatal)) as run, operations(stumble):
+            run.save(TAG, make_state(5))
+        assert check_whole(tmp_path / str(fatal)) == 5
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

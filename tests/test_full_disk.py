@@ -61,8 +61,9 @@ CASES = [
 
 @pytest.mark.parametrize(("number", "every"), CASES)
 def test_a_disk_that_fails_from_any_operation_on_costs_no_saved_state(
-    tmp_path: Path, number: int, every: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, number: int, every: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("util.files._PAUSES", (0.0,))
     trainings = Trainings(tmp_path)
     assert trainings.begin(tmp_path / "first") == 0
     shutil.copytree(tmp_path / "first", tmp_path / "whole")

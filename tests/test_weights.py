@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shlex
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -190,6 +192,26 @@ def test_networks_of_another_model_are_named(tmp_path: Path) -> None:
     save_nets({"G_A": small_generator()}, tmp_path, "latest")
     with pytest.raises(UserError, match="networks G_A"):
         load_nets({"G": small_generator()}, tmp_path, "latest", describe_state)
+
+
+def test_a_drive_that_stumbles_is_asked_again_and_not_called_a_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_nets({"G": small_generator()}, tmp_path, "latest")
+    load, left = torch.load, 1
+
+    def stumble(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", stumble)
+    assert load_file(tmp_path / "latest_net_G.pth")
+    left = 99
+    with pytest.raises(UserError, match=r"latest_net_G\.pth cannot be read \(Input/output error\)"):
+        load_file(tmp_path / "latest_net_G.pth")
 
 
 class _Malicious:

@@ -107,23 +107,28 @@ def write_durably(
     Raises:
         CannotWrite: the system refuses; ``path`` is as it was.
     """
-    temporary = temporary_beside(path)
+
+    def attempt() -> None:
+        temporary = temporary_beside(path)
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if check is not None:
+                check(temporary)
+            if previous is not None and path.is_file():
+                _keep_as(path, previous)
+            replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if check is not None:
-            check(temporary)
-        if previous is not None and path.is_file():
-            _keep_as(path, previous)
-        replace(temporary, path)
-        sync_folder(path.parent)
+        patiently(attempt)  # from the start: what a disk failed to write once it may have forgotten
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def temporary_beside(path: Path) -> Path:

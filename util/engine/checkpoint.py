@@ -14,7 +14,7 @@ from util.engine.records import best_tag
 from util.engine.state import TrainingState
 from util.engine.weights import Describe, load_file, load_nets, net_file, save_atomically, save_nets
 from util.errors import UserError
-from util.files import cannot_write, remove_temporaries, sync_file, write_text_atomically
+from util.files import cannot_write, remove_temporaries, replace, sync_file, write_text_atomically
 from util.lock import Lock
 from util.names import OPTIONS_FILE
 from util.trackers.csv_files import CSV_NAME, LOG_NAME, METRICS_NAME, PREVIOUS_METRICS_NAME
@@ -106,7 +106,7 @@ class Checkpointer:
                 self.claim()
                 aside = self._free_name()
                 self._lock.release()  # otherwise it would move along
-                self.path.rename(aside)
+                replace(self.path, aside)
                 logger.warning("%s held earlier weights; it is now %s", self.path, aside)
                 self.path.mkdir()
         except OSError as reason:
@@ -209,7 +209,7 @@ class Checkpointer:
         table = self.path / METRICS_NAME
         try:
             if table.is_file():
-                table.replace(self.path / PREVIOUS_METRICS_NAME)
+                replace(table, self.path / PREVIOUS_METRICS_NAME)
         except OSError as reason:
             raise cannot_write(self.path / PREVIOUS_METRICS_NAME, reason) from reason
 
@@ -253,8 +253,8 @@ class Checkpointer:
             logger.warning("going on from the state before the last, because %s", reason)
         try:
             if self.state_file.is_file():
-                self.state_file.replace(self.path / DAMAGED_STATE_FILE)
-            self.previous_state_file.replace(self.state_file)
+                replace(self.state_file, self.path / DAMAGED_STATE_FILE)
+            replace(self.previous_state_file, self.state_file)
         except OSError as error:
             raise cannot_write(self.state_file, error) from error
         return content, self.state_file

@@ -19,7 +19,7 @@ from safetensors.torch import load_file as load_safetensors
 from torch import Tensor, nn
 
 from util.errors import UserError
-from util.files import write_durably
+from util.files import patiently, write_durably
 from util.suggest import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -80,16 +80,14 @@ def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
     Raises:
         UserError: the file cannot be read, is damaged, or holds anything else.
     """
-    damaged = False
     try:
-        if path.suffix == SAFETENSORS:
-            return load_safetensors(path, str(device))
-        damaged = zipfile.is_zipfile(path) and is_damaged(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it wonders at strange files, which are refused in a sentence below
-            content = None if damaged else torch.load(path, map_location=device, weights_only=True)
+        return patiently(lambda: _load(path, device))
+    except UserError:
+        raise
     except FileNotFoundError as reason:
         raise UserError(f"{path} does not exist; check the path.") from reason
+    except OSError as reason:
+        raise UserError(f"{path} cannot be read ({reason.strerror or reason}); check it and try again.") from reason
     except pickle.UnpicklingError as reason:
         raise UserError(
             f"{path} holds more than tensors or is damaged, so it is not loaded; use a plain state dict."
@@ -98,9 +96,16 @@ def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
         raise UserError(
             f"{path} is damaged or not a checkpoint ({type(reason).__name__}); restore a copy or use another one."
         ) from reason
-    if damaged:
+
+
+def _load(path: Path, device: torch.device | str) -> Any:
+    if path.suffix == SAFETENSORS:
+        return load_safetensors(path, str(device))
+    if zipfile.is_zipfile(path) and is_damaged(path):
         raise UserError(f"{path} is damaged (its checksum does not fit); restore a copy or use another one.")
-    return content
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it wonders at strange files, which are refused in a sentence above
+        return torch.load(path, map_location=device, weights_only=True)
 
 
 def save_nets(nets: Mapping[str, nn.Module], folder: Path, tag: str) -> None:
