@@ -23,12 +23,10 @@ from data.reading import MODES
 from data.transforms import TrainingTransform, WholeImageTransform
 from util.engine.distributed import Ranks
 from util.errors import UserError
+from util.metrics.ssim import SSIM_WINDOW
 from util.streams import UNPAIRED, Stream, source_and_target
 
 logger = logging.getLogger(__name__)
-
-SMALLEST_PAIR = 11
-"""Pixels a side that SSIM's window needs: ``util.metrics.SSIM_WINDOW``, whose import is slow."""
 
 _GIGABYTE = 10**9
 
@@ -103,7 +101,7 @@ def create_test_dataset(opt: argparse.Namespace, streams: Sequence[Stream] = UNP
         channels=(_channels(opt, "input_nc"), _channels(opt, "output_nc")),
         num_test=_limit(opt.num_test),
         skip_bad=opt.skip_bad,
-        smallest_pair=SMALLEST_PAIR,
+        smallest_pair=SSIM_WINDOW,
     )
 
 
@@ -133,7 +131,7 @@ def create_validation_dataset(opt: argparse.Namespace, streams: Sequence[Stream]
             transform=WholeImageTransform(preprocess="none", load_size=opt.load_size),
             channels=(_channels(opt, "input_nc"), _channels(opt, "output_nc")),
             skip_bad=opt.skip_bad,
-            smallest_pair=SMALLEST_PAIR,
+            smallest_pair=SSIM_WINDOW,
         )
     except UnfitPairs as error:
         raise UserError(f"validation on {opt.val_phase}: {error.complaint}; mend that, {advice}.") from error

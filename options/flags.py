@@ -38,6 +38,7 @@ from util.engine.precision import PRECISIONS
 from util.engine.schedule import LR_POLICIES
 from util.engine.validation import DEFAULT_EVERY
 from util.errors import UserError
+from util.metrics.protocols import PROTOCOLS
 from util.option import Option, Scope
 from util.registry import Registry
 from util.suggest import did_you_mean
@@ -54,7 +55,6 @@ MAX_WORKERS = 1024
 MAX_LAYERS = 16  # halvings: more than the largest side has
 MAX_SIDE = 65535  # pixels, as in JPEG
 
-PROTOCOLS = ("y", "rgb", "y-matlab", "y-mprnet", "raincityscapes", "spa")
 PAIRING = ("auto", "yes", "no")
 
 RUN_OPTIONS: tuple[Option, ...] = (
@@ -207,7 +207,7 @@ VALIDATION_OPTIONS: tuple[Option, ...] = (
         minimum=0,
     ),
     Option("val_phase", DEFAULT_VAL_PHASE, "which pairs: val compares with valA and valB, as test.py does", label),
-    Option("val_protocol", "y", "PSNR and SSIM of validations: as --protocol of test.py", choices=PROTOCOLS),
+    Option("val_protocol", "y", "PSNR and SSIM of validations: as --protocol of test.py", choices=tuple(PROTOCOLS)),
 )
 
 CACHE_OPTIONS: tuple[Option, ...] = (
@@ -252,7 +252,7 @@ TEST_OPTIONS: tuple[Option, ...] = (
         "protocol",
         "y",
         "what PSNR and SSIM are: on luma, on RGB, or as in a published script",
-        choices=PROTOCOLS,
+        choices=tuple(PROTOCOLS),
         scope=IMAGES,
     ),
     Option("eval_pairs", "auto", "compare with domain B; auto = where file names match", choices=PAIRING, scope=IMAGES),

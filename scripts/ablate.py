@@ -21,13 +21,13 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.creation import create_test_dataset
 from options import parse_test
-from options.flags import PROTOCOLS
 from scripts._ablation.grids import GRIDS, Grid
 from scripts._ablation.runner import Runner
 from scripts._ablation.runs import Places, Run, finished, plan
 from scripts._ablation.table import make_table
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
+from util.metrics.protocols import PROTOCOLS
 from util.suggest import did_you_mean
 from util.tables import as_markdown, write_table
 
@@ -49,7 +49,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--checkpoints_dir", type=Path, default=Path("checkpoints"), help="of the runs (%(default)s)")
     parser.add_argument("--results_dir", type=Path, default=Path("results"), help="of the runs (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder of the table; by default <results_dir>/<GRID>")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="y", help="of PSNR and SSIM (%(default)s)")
+    parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="y", help="of PSNR and SSIM (%(default)s)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and write nothing")
     args = parser.parse_args(arguments[:split])
     if args.grid not in GRIDS:

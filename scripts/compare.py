@@ -41,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_place(out: Path, runs: Sequence[Run]) -> None:
-    """Refuse to write over the page of a run, or over somebody else's page."""
+    """Refuse to write over the page of a run, or over another page."""
     if real_path(out) in [real_path(run.folder) for run in runs]:
         raise UserError(f"--out {out}: is the folder of a run; choose another one.")
     if (out / MANIFEST_NAME).exists():

@@ -11,10 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from data.creation import SMALLEST_PAIR, create_test_dataset
+from data.creation import create_test_dataset
 from data.datasets import TestDataset
 from util.errors import UserError
-from util.metrics.ssim import SSIM_WINDOW
 
 
 def save(path: Path, value: int, size: tuple[int, int] = (17, 15)) -> None:
@@ -76,10 +75,6 @@ def test_pair_of_different_size_names_both(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"testA.1\.png' \(17×15\) and '.*testB.1\.png' \(18×15\).*--eval_pairs no"):
         dataset(tmp_path)
     assert not dataset(tmp_path, eval_pairs="no").paired
-
-
-def test_the_smallest_pair_is_the_window_of_the_metric() -> None:
-    assert SMALLEST_PAIR == SSIM_WINDOW
 
 
 def test_a_pair_too_small_to_compare_shows_at_the_start(tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from options import Options, parse_test, parse_train, save_options
-from options.flags import PROTOCOLS, TEST, TRAIN
+from options.flags import TEST, TRAIN
 from util.errors import UserError, entry_point
-from util.metrics.protocols import PROTOCOLS as METRICS
 from util.option import Option, Scope
 from util.registry import Registry
 
@@ -512,10 +511,6 @@ def test_saved_options_parse_to_the_same_options(tmp_path: Path) -> None:
     save_options(opt, tmp_path / "o.yaml")
     again = parse_train(["--config", str(tmp_path / "o.yaml")])
     assert {**vars(again), "config": None} == vars(opt)
-
-
-def test_the_protocols_are_those_of_the_metrics() -> None:
-    assert tuple(METRICS) == PROTOCOLS
 
 
 @pytest.mark.parametrize(("flag", "largest"), [("seed", 2**31 - 1), ("num_threads", 1024), ("load_size", 65535)])

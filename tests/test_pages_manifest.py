@@ -1,4 +1,4 @@
-"""What a result page is made of: the manifest, which is the same after a round trip, and previews of images."""
+"""What a result page is made of: the manifest, which is the same after a round trip."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from util.errors import UserError
 from util.pages.manifest import Column, MetricColumn, ResultManifest, Row, load_manifest, save_manifest
-from util.pages.previews import show_in_page
 
 COLUMNS = (Column("real_A", "rainy input"), Column("fake_B", "derained"), Column("real_B", "rain-free photo", False))
 PSNR = MetricColumn("psnr_y", "PSNR (Y)", "BT.601 limited-range luma", "dB")
@@ -72,27 +69,3 @@ def test_unknown_columns_and_metrics_are_refused() -> None:
         ResultManifest("run", COLUMNS, (Row("a", {}, {"fake_B": {"psnr_y": 1.0}}),))
     with pytest.raises(ValueError, match="same label"):
         ResultManifest("run", (COLUMNS[0], COLUMNS[0]), ())
-
-
-def test_a_browser_image_is_named_where_it_is(tmp_path: Path) -> None:
-    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg")
-    (tmp_path / "page").mkdir()
-    shown = show_in_page(tmp_path / "page", tmp_path / "a.jpg", "previews/a.png")
-    assert (shown.path, shown.original) == ("../a.jpg", None)
-    assert not (tmp_path / "page" / "previews").exists()
-
-
-def test_another_image_gets_a_preview_of_eight_bits(tmp_path: Path) -> None:
-    pixels = np.array([[0, 128 * 257, 65535]], dtype=np.uint16)
-    Image.fromarray(pixels).save(tmp_path / "deep.tif")
-    shown = show_in_page(tmp_path / "page", tmp_path / "deep.tif", "previews/deep.png")
-    assert (shown.path, shown.original) == ("previews/deep.png", "../deep.tif")
-    with Image.open(tmp_path / "page" / shown.path) as preview:
-        assert preview.format == "PNG"
-        assert np.asarray(preview.convert("L")).tolist() == [[0, 128, 255]]
-
-
-def test_a_preview_of_no_image_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.tif").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"a\.tif"):
-        show_in_page(tmp_path, tmp_path / "a.tif", "previews/a.png")

@@ -301,7 +301,7 @@ def test_numbers_of_two_protocols_are_not_mixed(work: Workplace, capsys: pytest.
     before = (work.run() / "metrics.csv").read_text()
     resumed = ("--continue_train", "--display_id", "0", "--n_epochs", "2", "--val_protocol", "rgb")
     assert work.train(*resumed) == 0
-    assert "measured otherwise than before (protocol y -> rgb)" in capsys.readouterr().err
+    assert "configured differently than before (protocol y -> rgb)" in capsys.readouterr().err
     assert (work.run() / "metrics.previous.csv").read_text() == before
     assert [(row["epoch"], row["psnr"] == row["psnr_rgb"]) for row in metrics_of(work)] == [("2", True)]
     assert yaml.safe_load((work.run() / BEST_FILE).read_text())["protocol"] == "rgb"

@@ -21,7 +21,7 @@ from util.staging import Staging
 
 
 class ResultFolder:
-    """Collects a test's results beside their final place and puts them there when all is done.
+    """Collects a test's results next to their final place and puts them there when all is done.
 
     Used as a context manager: leaving it by an exception leaves what was there before untouched.
     ``words`` maps the images' labels to headings in words; a label without any is its own heading.

@@ -12,8 +12,8 @@ from data.derain.inputs import Job
 from util.errors import UserError
 from util.files import fitting_name
 from util.images import save_png
+from util.pages.html import SHOWN_BY_BROWSERS, relative_address
 from util.pages.manifest import Column, ResultManifest, Row
-from util.pages.previews import SHOWN_BY_BROWSERS, relative_address
 from util.pages.result_page import write_result_page
 from util.pictures import Picture
 from util.pixels import to_eight_bit

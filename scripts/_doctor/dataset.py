@@ -181,7 +181,7 @@ def check_pairs_of(survey: Survey, phase: str, direction: str) -> Iterator[Findi
 
     if not any(f"{phase}{domain}" in survey.folders for domain in DOMAINS):
         return
-    from data.creation import SMALLEST_PAIR
+    from util.metrics.ssim import SSIM_WINDOW
     from util.streams import UNPAIRED, source_and_target
 
     subject, sizes = f"{phase} pairs", dict(survey.sizes)
@@ -193,9 +193,9 @@ def check_pairs_of(survey: Survey, phase: str, direction: str) -> Iterator[Findi
         yield Finding(OK, subject, f"{len(units):,} images without ground truth: pictures, but no numbers", todo)
         return
     check_pairs(units, sizes)
-    small = [str(unit[0].path) for unit in units if min(sizes[unit[0].path]) < SMALLEST_PAIR]
+    small = [str(unit[0].path) for unit in units if min(sizes[unit[0].path]) < SSIM_WINDOW]
     if small:
-        found = f"{len(small)} are below {SMALLEST_PAIR} pixels a side, too small to measure: {_named(small)}"
+        found = f"{len(small)} are below {SSIM_WINDOW} pixels a side, too small to measure: {_named(small)}"
         yield Finding(PROBLEM, subject, found, "leave them out, or test with --eval_pairs no")
     else:
         yield Finding(OK, subject, f"{len(units):,}, all of equal size")

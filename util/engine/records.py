@@ -25,7 +25,7 @@ _HEAD = """\
 # --epoch best_psnr
 """
 CHOSEN_ON_TEST = (
-    "chosen on the test split: the test scores of these checkpoints are those of the luckiest epoch; say so beside them"
+    "chosen on the test split: the test scores of these checkpoints are those of the luckiest epoch; say so with them"
 )
 
 
@@ -72,11 +72,11 @@ class Records:
     best: dict[str, Best] = field(default_factory=dict)
 
     def measure_by(self, config: EvalConfig) -> bool:
-        """Go on under ``config``; what was measured by another one is dropped, with a warning (True)."""
+        """Continue under ``config``; what was measured under another one is dropped, with a warning (True)."""
         changed = self.config not in (None, config)
         if changed:
             logger.warning(
-                "validation is measured otherwise than before (%s), so the best checkpoints are chosen anew",
+                "validation is configured differently than before (%s), so the best checkpoints start over",
                 _difference(self.config, config),
             )
             self.reference, self.last, self.best, self.last_epoch = {}, {}, {}, 0

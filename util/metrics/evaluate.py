@@ -1,4 +1,4 @@
-"""From image files to numbers: every image beside its target, scored under one protocol."""
+"""From image files to numbers: every image with its target, scored under one protocol."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def _read_arrays(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             content = _ArrayReader(file).load()
-    except Exception as error:  # a pickle that is none fails in whatever way its bytes lead to
+    except Exception as error:  # bytes that are no pickle fail in any way
         raise UserError(f"--lpips_weights {path}: cannot be read ({error}); get the file again.") from error
     return content if isinstance(content, Mapping) else {}
 

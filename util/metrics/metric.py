@@ -173,7 +173,7 @@ DEFAULT_METRICS = tuple(METRICS[key] for key in ("psnr", "ssim", *COMPANIONS))
 
 
 def shown_metrics(protocol: Protocol, keys: Collection[str] | None = None) -> tuple[Metric, ...]:
-    """The metrics to show, of those with ``keys`` or the default ones: not RGB PSNR beside a PSNR that is the same."""
+    """The metrics to show, of those with ``keys`` or the default ones: without RGB PSNR where PSNR is the same."""
     chosen = DEFAULT_METRICS if keys is None else [metric for metric in METRICS.values() if metric.key in keys]
     return tuple(metric for metric in chosen if metric.key != "psnr_rgb" or protocol.luma)
 

@@ -23,7 +23,7 @@ CSV_NAME, JSON_NAME, TABLE_NAME = "metrics.csv", "metrics.json", "table"
 BEFORE, AFTER = "input", "output"
 """The labels of a test's images: what went in and what came out."""
 
-LIBRARIES = ("numpy", "scipy", "scikit-image", "pillow")  # whose versions are recorded beside the numbers
+LIBRARIES = ("numpy", "scipy", "scikit-image", "pillow")  # whose versions are recorded with the numbers
 NULL_MEANING = "no finite number: an infinite PSNR (the image equals its target), or the deviation of one image"
 
 

@@ -38,10 +38,10 @@ def _contributions(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray
     """For each new pixel the weights of old ones and their indices, both [new_length, taps]."""
     scale = new_length / length
     stretch = min(scale, 1.0)
-    centres = (np.arange(new_length) + 0.5) / scale - 0.5
+    centers = (np.arange(new_length) + 0.5) / scale - 0.5
     taps = int(np.ceil(CUBIC_WIDTH / stretch)) + 2
-    indices = np.floor(centres - CUBIC_WIDTH / stretch / 2).astype(int)[:, np.newaxis] + np.arange(taps)
-    weights = _cubic(stretch * (centres[:, np.newaxis] - indices))
+    indices = np.floor(centers - CUBIC_WIDTH / stretch / 2).astype(int)[:, np.newaxis] + np.arange(taps)
+    weights = _cubic(stretch * (centers[:, np.newaxis] - indices))
     weights /= weights.sum(axis=1, keepdims=True)
     mirrored = indices % (2 * length)
     return weights, np.where(mirrored < length, mirrored, 2 * length - 1 - mirrored)

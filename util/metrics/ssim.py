@@ -78,7 +78,7 @@ def _folded(planes: np.ndarray, factor: int) -> np.ndarray:
     """[H, W, K] -> [ceil(H / factor), ceil(K W / factor), 1]: every factor-th element of the planes side by side."""
     kept, width = [], planes.shape[1]
     for index in range(planes.shape[2]):
-        first = -index * width % factor  # the count of every f-th column goes on from plane to plane
+        first = -index * width % factor  # the count of every f-th column continues from plane to plane
         kept.append(box_mean(planes[..., index], factor)[::factor, first::factor])
     return np.concatenate(kept, axis=1)[..., np.newaxis]
 

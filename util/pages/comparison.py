@@ -15,8 +15,8 @@ from util.errors import UserError
 from util.files import cannot_write, real_path
 from util.images import safe_child
 from util.names import find_results
+from util.pages.html import relative_address
 from util.pages.manifest import MANIFEST_NAME, Column, MetricColumn, ResultManifest, Row, load_manifest
-from util.pages.previews import relative_address
 from util.pages.result_page import counted_rows
 from util.pictures import UnreadablePicture, read_eight_bit
 from util.text import first_names
@@ -98,7 +98,7 @@ def copy_images(folder: Path) -> Placing:
     """
 
     def place(file: Path, label: str, name: str) -> str:
-        read_eight_bit(file)  # only pictures are given away, whatever a manifest names
+        read_eight_bit(file)  # only pictures are copied, even if a manifest names other files
         path = f"{IMAGES}/{label}/{name}{file.suffix}"
         target = safe_child(folder, path)
         try:

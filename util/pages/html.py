@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from dominate import document, tags
 from dominate.util import raw
 
+from util.errors import UserError
+from util.files import real_path
+
 VIEWPORT = "width=device-width, initial-scale=1"
+SHOWN_BY_BROWSERS = frozenset({"AVIF", "BMP", "GIF", "JPEG", "PNG", "WEBP"})  # Pillow's names of formats
 
 
 def read_asset(name: str) -> str:
@@ -34,7 +40,7 @@ def new_document(title: str, styles: Sequence[str]) -> document:
 
 
 def add_scripts(page: document, scripts: Sequence[str]) -> None:
-    """Inline the named scripts at the end of the page: in one function, so that they share names with nobody else."""
+    """Inline the named scripts at the end of the page, in one function, so that their names stay their own."""
     parts = "\n".join(read_asset(name) for name in scripts)
     page.body.add(tags.script(raw(f'(function () {{\n"use strict";\n{parts}\n}})();')))
 
@@ -47,13 +53,25 @@ def embedded_json(element_id: str, data: Any) -> tags.html_tag:
     return tags.script(raw(text), type="application/json", id=element_id)
 
 
+def relative_address(folder: Path, file: Path) -> str:
+    """The path from a page's folder to a file, with ``/``.
+
+    Raises:
+        UserError: they lie on different drives, so that there is none.
+    """
+    try:
+        return Path(os.path.relpath(real_path(file), real_path(folder))).as_posix()
+    except ValueError as error:
+        raise UserError(f"{file}: lies on another drive than the page in {folder}; put both on one.") from error
+
+
 def image_address(path: str) -> str:
     """Return the relative address of a file, given its path with ``/``; every other special character is quoted."""
     return quote(path, safe="/", errors="surrogateescape")
 
 
 def column_heading(label: str, heading: str, *, paired: bool = True) -> list[Any]:
-    """Return a heading in words with the technical label beside it, marked if it shows another scene."""
+    """Return a heading in words followed by the technical label, marked if it shows another scene."""
     parts: list[Any] = [tags.span(heading, cls="words"), " ", tags.code(label)]
     if not paired:
         title = "Another scene than the input: not comparable pixel by pixel"

@@ -1,4 +1,4 @@
-"""What the result page shows, as data that is saved beside it as ``manifest.json``."""
+"""What the result page shows, as data that is saved with it as ``manifest.json``."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Row:
 
     ``images`` maps labels to paths relative to the page's folder, with ``/``. Browsers show PNG (also of 16 bits),
     JPEG, WebP, GIF, BMP and AVIF; of other files, such as TIFF, ``images`` names a PNG preview and ``originals`` the
-    file itself, which the page then offers to open (:func:`util.pages.previews.show_in_page` does both).
+    file itself, which the page then offers to open.
 
     ``scores`` holds what was measured: label -> metric's key -> value; no entry where there is no ground truth.
     ``sizes`` maps labels to (width, height) in pixels; :func:`util.pages.result_page.write_result_page` reads what is

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,11 @@ from typing import Any
 from dominate import tags
 
 from util import tables
-from util.files import write_text_atomically
+from util.files import write_atomically, write_text_atomically
+from util.images import safe_child
 from util.pages.html import add_scripts, embedded_json, image_address, new_document
 from util.pages.manifest import Column, MetricColumn, ResultManifest, Row, as_json, save_manifest
-from util.pages.previews import is_large, size_on_page, write_thumbnail
+from util.pictures import UnreadablePicture, picture_size, read_eight_bit
 from util.tables import MeanStd
 
 PAGE_NAME = "index.html"
@@ -27,6 +29,9 @@ STYLES = ("base.css", "result.css", "viewer.css")
 SCRIPTS = ("theme.js", "result.js", "viewer.js", "help.js")
 DATA_ID = "page-data"
 THUMBNAILS = "thumbnails"
+LARGE = 1_000_000  # pixels: beyond it a browser full of decoded pictures is slow, and a small copy looks the same
+THUMBNAIL_SIDE = 800  # pixels: a column of a wide screen, or half of one with two pixels for each
+THUMBNAIL_QUALITY = 90  # of JPEG, whose artifacts must not be taken for the network's
 MAX_THREADS = 4
 MINUS = "\N{MINUS SIGN}"
 
@@ -59,7 +64,7 @@ def render_result_page(manifest: ResultManifest) -> str:
     main.add(tags.div(_toolbar(manifest), tags.div(cls="headings columns", aria_hidden="true"), cls="sticky"))
     main.add(tags.section(cls="results", aria_label="Images"))
     main.add(tags.p("No image is like this.", cls="nothing", hidden=True))
-    main.add(tags.noscript("The pictures need JavaScript; they lie as files beside this page, see manifest.json."))
+    main.add(tags.noscript("The pictures need JavaScript; they are files in this folder, see manifest.json."))
     page.body.add(embedded_json(DATA_ID, _page_data(manifest)))
     add_scripts(page, SCRIPTS)
     return str(page.render(pretty=False))
@@ -67,20 +72,37 @@ def render_result_page(manifest: ResultManifest) -> str:
 
 def _completed(folder: Path, row: Row) -> Row:
     """The row with the sizes of its images, for a page that keeps its shape while they load, and with thumbnails."""
-    read = {label: size_on_page(folder / path) for label, path in row.images.items() if label not in row.sizes}
+    read = {label: _size(folder / path) for label, path in row.images.items() if label not in row.sizes}
     sizes = {**row.sizes, **{label: size for label, size in read.items() if size is not None}}
-    large = [label for label, size in sizes.items() if label in row.images and is_large(size)]
     thumbnails = {
-        label: write_thumbnail(folder, folder / row.images[label], f"{THUMBNAILS}/{label}/{row.name}.jpg")
-        for label in large
-        if label not in row.thumbnails
+        label: _write_thumbnail(folder, folder / row.images[label], f"{THUMBNAILS}/{label}/{row.name}.jpg")
+        for label, (width, height) in sizes.items()
+        if width * height > LARGE and label in row.images and label not in row.thumbnails
     }
     return dataclasses.replace(row, sizes=sizes, thumbnails={**row.thumbnails, **thumbnails})
 
 
+def _size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image as browsers show it, from its header alone; None if it is no readable image."""
+    try:
+        return picture_size(path)
+    except UnreadablePicture:
+        return None
+
+
+def _write_thumbnail(folder: Path, file: Path, path: str) -> str:
+    """Write a small JPEG of an image to ``folder/<path>`` and return ``path``."""
+    picture = read_eight_bit(file)
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+    encoded = io.BytesIO()
+    picture.save(encoded, format="JPEG", quality=THUMBNAIL_QUALITY, subsampling=0)
+    write_atomically(safe_child(folder, path), encoded.getvalue())
+    return path
+
+
 def _header(manifest: ResultManifest) -> tags.html_tag:
     header = tags.header(tags.h1(manifest.title), cls="top")
-    header.add(tags.div(_button("theme", "◐", "Colours: as the system has them"), _help_button(), cls="corner"))
+    header.add(tags.div(_button("theme", "◐", "Colors: follow the system"), _help_button(), cls="corner"))
     if manifest.subtitle:
         header.add(tags.p(manifest.subtitle, cls="subtitle"))
     if manifest.notes:

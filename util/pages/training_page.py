@@ -1,7 +1,6 @@
 """The page of a running training: pictures over time, curves, options and environment.
 
-The page itself is written once per start. What changes is a small script beside it, which the open page loads again and
-again: a page opened from ``file://`` may not read other files, but it may load scripts, so the data is one function
+The page itself is written once per start. What changes is a small script next to it, which the open page reloads: a page opened from ``file://`` may not read other files, but it may load scripts, so the data is one function
 call. The pictures are also listed in ``manifest.json``, from which a resumed run continues.
 """
 
@@ -28,7 +27,7 @@ from util.pages.manifest import MANIFEST_NAME, is_inside
 PAGE_NAME = "index.html"
 STYLES = ("base.css", "training.css")
 SCRIPTS = ("training.js",)
-WITHOUT_SCRIPTS = "Curves and pictures need JavaScript; the pictures are also in the folder images beside this page."
+WITHOUT_SCRIPTS = "Curves and pictures need JavaScript; the pictures are also in the folder images next to this page."
 DATA_NAME = "data.js"
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped"
 DIGITS = 5  # significant ones, more than a curve can show

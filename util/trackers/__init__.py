@@ -1,1 +1,1 @@
-"""Listeners that report a training run: console, files, web page and Visdom."""
+"""Trackers report a training run: console, files, web page, Visdom, TensorBoard and W&B."""

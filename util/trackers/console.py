@@ -68,7 +68,7 @@ class EpochBar:
         data_wait_hint: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``epoch`` counts from 1; ``start_image`` is where in the epoch a resumed run goes on.
+        """``epoch`` counts from 1; ``start_image`` is where in the epoch a resumed run continues.
 
         ``seconds_per_image_hint`` (from the epoch before) serves the estimates until this epoch has a speed of its own.
         ``terminal`` None asks standard error; without a terminal :meth:`show` logs a line, at most one every

@@ -292,6 +292,6 @@ def _open_log(path: Path, undo: contextlib.ExitStack) -> TextIO:
 
 
 def _close(file: TextIO | CsvTable) -> None:
-    """Close it, though its last words may find no room: why it is closed has been told."""
+    """Close it; the disk may be full, but the error that closes it is reported already."""
     with contextlib.suppress(OSError):
         file.close()

@@ -164,5 +164,5 @@ class WebPage:
         try:
             return load_moments(self._web)
         except ValueError as error:
-            logger.warning("%s; the page starts anew.", error)
+            logger.warning("%s; the page starts over.", error)
             return []

@@ -257,7 +257,7 @@ class VisdomTracker:
             return
         if self._client is not None:
             logger.warning(
-                "The Visdom server at %s:%d stopped answering (%s); the training goes on without live plots until it "
+                "The Visdom server at %s:%d stopped answering (%s); training continues without live plots until it "
                 "is back.",
                 *(*self._where, type(error).__name__),
             )

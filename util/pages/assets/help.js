@@ -1,6 +1,6 @@
 // The overlay that tells the keys, and the keys of the page itself.
 const KEY_WORDS = [
-  ["On the page", [["/", "to the filter"], ["T", "colours: system, light, dark"], ["?", "this help"]]],
+  ["On the page", [["/", "to the filter"], ["T", "colors: system, light, dark"], ["?", "this help"]]],
   [
     "In the viewer",
     [

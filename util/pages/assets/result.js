@@ -207,7 +207,7 @@ const MANY_COLUMNS = 5; // beyond it a row is a strip to scroll, with a caption 
 const NEAR = "100% 0px"; // of the window's height: rows so near are filled
 const REST = 100; // milliseconds: rows that fly past faster stay empty
 const PRINTED = 300; // rows at most, so that printing a long page ends
-const FALLBACK_RATIO = 0.66; // height by width of a picture whose size nobody knows
+const FALLBACK_RATIO = 0.66; // height by width of a picture of unknown size
 
 const columnCount = Math.max(data.columns.length, 1);
 let printing = false;

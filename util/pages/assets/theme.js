@@ -1,6 +1,6 @@
-// The button that turns the colours: as the system has them, light, dark. The choice stays, where storage is allowed.
+// The button that switches the colors: as in the system, light, dark. The choice is kept, where storage is allowed.
 const THEMES = ["auto", "light", "dark"];
-const THEME_WORDS = { auto: "as the system has them", light: "light", dark: "dark" };
+const THEME_WORDS = { auto: "follow the system", light: "light", dark: "dark" };
 const THEME_KEY = "result-page-theme";
 
 function storedTheme() {
@@ -17,7 +17,7 @@ function showTheme(theme) {
   else document.documentElement.dataset.theme = theme;
   const button = document.getElementById("theme");
   button.textContent = { auto: "◐", light: "☀", dark: "☾" }[theme];
-  button.title = `Colours: ${THEME_WORDS[theme]}`;
+  button.title = `Colors: ${THEME_WORDS[theme]}`;
   button.setAttribute("aria-label", button.title);
 }
 

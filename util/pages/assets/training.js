@@ -291,7 +291,7 @@ const strip = {
   moments: [],
   words: {},
   index: -1,
-  follows: true, // the newest pictures, until somebody looks at older ones
+  follows: true, // the newest pictures, until the user looks at older ones
   timer: null,
 
   start(onShow) {
@@ -426,12 +426,12 @@ function showState(status) {
   const silence = Date.now() / 1000 - status.updated;
   const silent = status.state === "running" && silence > SILENCE_SECONDS;
   badge.className = `state ${silent ? "silent" : status.state}`;
-  const told = {
+  const states = {
     running: `running since ${clockTime(status.started)}`,
     finished: `finished ${clockTime(status.updated)}`,
     stopped: `stopped ${clockTime(status.updated)}`,
   };
-  badge.textContent = silent ? `no news for ${timeSpan(silence)}: perhaps killed` : told[status.state];
+  badge.textContent = silent ? `no news for ${timeSpan(silence)}: perhaps killed` : states[status.state];
   const place = status.epoch - 1 + status.images_in_epoch / Math.max(status.images_per_epoch, 1);
   const share = Math.min(place / Math.max(status.total_epochs, 1), 1);
   const bar = document.getElementById("bar");
@@ -461,7 +461,7 @@ const page = { status: null };
 // Called by data.js.
 window.trainingData = (data) => {
   if (data.status.start !== document.body.dataset.start) {
-    // The program was started anew: the page has other options now. Once only, should the two files not fit together.
+    // The program was restarted: the page has other options now. Once only, should the two files not fit together.
     if (sessionStorage.getItem("start") !== data.status.start) {
       sessionStorage.setItem("start", data.status.start);
       location.reload();

@@ -538,7 +538,7 @@ function rebuild() {
   refresh();
 }
 
-// Shows the choices anew without loading a picture anew.
+// Shows the choices again without reloading a picture.
 function refresh() {
   const row = currentRow();
   const shown = visibleShells();
@@ -567,7 +567,7 @@ function step(by) {
   if (shown.length) goTo(shown[(shown.indexOf(state.shell) + by + shown.length) % shown.length]);
 }
 
-// Asks for the neighbours' pictures, so that the next step shows them at once.
+// Asks for the neighbors' pictures, so that the next step shows them at once.
 function preload() {
   const shown = visibleShells();
   const next = shown[shown.indexOf(state.shell) + 1];
