@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,16 +30,19 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+# Seconds until a look at many files says how far it is, and between its further words.
+FIRST_WORD, FURTHER_WORDS = 3.0, 15.0
+
 T = TypeVar("T")
 
 
 class UnreadableImage(UnreadablePicture):
     """An image of a folder that cannot be read. ``others`` counts further such files not named here."""
 
-    def __init__(self, path: Path, reason: str, others: int = 0) -> None:
-        """``reason`` says in a few words what is wrong with the file."""
-        UserError.__init__(self, path, reason, others)
-        self.path, self.reason, self.others = path, reason, others
+    def __init__(self, path: Path, reason: str, others: int = 0, *, in_file: bool = True) -> None:
+        """``reason`` says in a few words what is wrong with the file, or without ``in_file`` with the drive."""
+        super().__init__(path, reason, others, in_file=in_file)
+        self.others = others
 
     def __str__(self) -> str:
         """The sentence for the user."""
@@ -90,7 +94,7 @@ def read_image(path: Path, channels: int = 3) -> Image.Image:
     try:
         return read_eight_bit(path, channels)
     except UnreadablePicture as error:
-        raise UnreadableImage(path, error.reason) from error
+        raise UnreadableImage(path, error.reason, in_file=error.in_file) from error
 
 
 def image_size(path: Path) -> Size:
@@ -102,7 +106,7 @@ def image_size(path: Path) -> Size:
     try:
         return picture_size(path)
     except UnreadablePicture as error:
-        raise UnreadableImage(path, error.reason) from error
+        raise UnreadableImage(path, error.reason, in_file=error.in_file) from error
 
 
 class Checked(NamedTuple):
@@ -127,7 +131,7 @@ def check_readable(units: Sequence[tuple[ImageFile, ...]], *, skip_bad: bool, de
     sizes = {path: result for path, result in found.items() if not isinstance(result, UnreadableImage)}
     bad = [result for result in found.values() if isinstance(result, UnreadableImage)]
     if bad and not skip_bad:
-        raise UnreadableImage(bad[0].path, bad[0].reason, others=len(bad) - 1)
+        raise UnreadableImage(bad[0].path, bad[0].reason, len(bad) - 1, in_file=bad[0].in_file)
     for error in bad:
         logger.warning("--skip_bad leaves out '%s' (%s)", error.path, error.reason)
     kept = [unit for unit in units if all(file.path in sizes for file in unit)]
@@ -146,9 +150,16 @@ def _inspect(paths: Iterable[Path], decode: bool) -> dict[Path, Size | Unreadabl
             return error
 
     ordered = sorted(paths)
+    found: dict[Path, Size | UnreadableImage] = {}
+    due = time.monotonic() + FIRST_WORD
     # Decoding is bound by the cores and its images by memory; headers wait for the disk, so more threads help.
     with ThreadPoolExecutor(max_workers=os.cpu_count() if decode else None) as pool:
-        return dict(zip(ordered, pool.map(look, ordered), strict=True))
+        for path, result in zip(ordered, pool.map(look, ordered), strict=True):
+            found[path] = result
+            if time.monotonic() > due:
+                logger.info("looked at %s of %s files", f"{len(found):,}", f"{len(ordered):,}")
+                due = time.monotonic() + FURTHER_WORDS
+    return found
 
 
 def read_first(count: int, index: int, read: Callable[[int], T], *, skip_bad: bool) -> tuple[T, list[str]]:

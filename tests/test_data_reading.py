@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from data import reading
 from data.reading import ImageFile, UnreadableImage, check_readable, image_size, read_first, read_image
 from util.errors import UserError
 
@@ -154,3 +157,39 @@ def test_the_next_readable_one_is_taken_in_cyclic_order() -> None:
 def test_the_error_survives_pickling() -> None:
     error = UnreadableImage(Path("a.png"), "broken", 2)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
+
+
+@pytest.mark.parametrize("times", [2, 99])
+def test_a_network_drive_that_stumbles_is_asked_again_and_never_called_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    left, real = [times], Image.open
+
+    def stumbling(*arguments: Any, **more: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*arguments, **more)
+
+    monkeypatch.setattr("util.files.time.sleep", lambda _: None)
+    monkeypatch.setattr(Image, "open", stumbling)
+    units = [(ImageFile(tmp_path / "a.png", "a.png"),)]
+    if times == 2:
+        assert check_readable(units, skip_bad=False).sizes == {tmp_path / "a.png": (4, 4)}
+        return
+    with pytest.raises(UnreadableImage, match=r"\(input/output error\); pass --skip_bad") as caught:
+        check_readable(units, skip_bad=False)
+    assert "repair" not in str(caught.value)
+
+
+def test_a_long_look_at_many_files_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(reading, "FIRST_WORD", -1.0)
+    caplog.set_level("INFO")
+    check_readable([(ImageFile(path, path.name),) for path in tmp_path.iterdir()], skip_bad=False)
+    assert caplog.messages == ["looked at 1 of 3 files"]
+    assert reading.FIRST_WORD < 5

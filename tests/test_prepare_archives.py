@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
 import tarfile
@@ -172,3 +173,26 @@ def test_an_encrypted_zip_is_named(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(UserError, match="encrypted"):
         open_source(path)
+
+
+def test_a_compression_that_python_lacks_is_not_called_damage(tmp_path: Path) -> None:
+    path = as_zip(tmp_path / "a.zip", {"a/1.png": b"x" * 99})
+    content = bytearray(path.read_bytes())
+    for header, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = content.index(header) + offset
+        content[at : at + 2] = (9).to_bytes(2, "little")  # Deflate64
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is packed in a way that is not read here .*; unpack it and give the folder"):
+        contents(open_source(path))
+
+
+def test_a_drive_that_fails_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(as_zip(tmp_path / "a.zip", FILES))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(zipfile, "ZipFile", fail)
+    with pytest.raises(UserError, match=r"cannot be read \(Input/output error\); check the drive") as caught:
+        contents(source)
+    assert not isinstance(caught.value, DamagedSource), "what was prepared so far would be thrown away"

@@ -84,7 +84,7 @@ MAGIC_LENGTH = 4
 ZIP_START = (b"PK\x03\x04", b"PK\x05\x06")
 GZIP_START = b"\x1f\x8b"
 TAR_MAGIC_AT, TAR_MAGIC = 257, b"ustar"
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, OSError, NotImplementedError, UnicodeDecodeError)
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, OSError, UnicodeDecodeError)
 
 
 class DamagedSource(UserError):
@@ -130,7 +130,16 @@ class Source(ABC):
         """Turn what a damaged archive leads Python's readers to into a :class:`UserError`."""
         try:
             yield
+        except NotImplementedError as error:  # such as Deflate64, which Windows uses for large files
+            raise UserError(
+                f"--source {self.path}: is packed in a way that is not read here ({_plain(error)}); unpack it and give "
+                "the folder."
+            ) from error
         except DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise UserError(
+                    f"--source {self.path}: cannot be read ({error.strerror}); check the drive and the permissions."
+                ) from error
             raise DamagedSource(
                 f"--source {self.path}: cannot be read to its end ({_plain(error)}); it is damaged or truncated, "
                 "so download or copy it again."

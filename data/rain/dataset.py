@@ -175,7 +175,8 @@ def read_clean(path: Path) -> Image.Image:
 
 
 def _unreadable(error: UnreadableImage) -> UserError:
-    return UserError(f"--clean: '{error.path}' cannot be read as an image ({error.reason}); repair or remove it.")
+    advice = error.advice("repair or remove it")
+    return UserError(f"--clean: '{error.path}' cannot be read as an image ({error.reason}){advice}.")
 
 
 # zlib's Z_RLE: no repetitions but runs are searched for. Files become about 5 % larger, in half the time.

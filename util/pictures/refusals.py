@@ -26,10 +26,10 @@ READ = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "DIB", "JPEG2000", "
 class UnreadablePicture(UserError):
     """A file that is no image, a broken one, or one whose pixels have no defined reading."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        """``reason`` says in a few words what is wrong with the file."""
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
+    def __init__(self, path: Path, reason: str, *further: int, in_file: bool = True) -> None:
+        """``reason`` says in a few words what is wrong with the file, or without ``in_file`` with the drive."""
+        super().__init__(path, reason, *further)
+        self.path, self.reason, self.in_file = path, reason, in_file
 
     def __str__(self) -> str:
         """The sentence for the user."""
@@ -37,9 +37,7 @@ class UnreadablePicture(UserError):
 
     def advice(self, usual: str) -> str:
         """What to do: ``usual``, unless the reason says it, or lies in the drive and not in the file."""
-        return (
-            "" if ";" in self.reason or (isinstance(self.__cause__, OSError) and self.__cause__.errno) else f"; {usual}"
-        )
+        return f"; {usual}" if self.in_file and ";" not in self.reason else ""
 
 
 class UndefinedPixels(ValueError):
@@ -85,7 +83,8 @@ def guarded(path: Path, read: Callable[[Source], T]) -> T:
                 raise
             return read(io.BytesIO(without_large_texts(path.read_bytes())))
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
-        raise UnreadablePicture(path, _reason(path, error)) from error
+        in_file = not (isinstance(error, OSError) and error.errno)
+        raise UnreadablePicture(path, _reason(path, error), in_file=in_file) from error
 
 
 def _reason(path: Path, error: Exception) -> str:
