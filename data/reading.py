@@ -30,8 +30,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# Seconds until a look at many files says how far it is, and between its further words.
-FIRST_WORD, FURTHER_WORDS = 3.0, 15.0
+# From so many files on, a look at them says how many they are; then how far it is, after so many seconds again.
+MANY, PAUSE = 5000, 4.0
+AT_ONCE = 256
 
 T = TypeVar("T")
 
@@ -149,16 +150,19 @@ def _inspect(paths: Iterable[Path], decode: bool) -> dict[Path, Size | Unreadabl
         except UnreadableImage as error:
             return error
 
-    ordered = sorted(paths)
+    ordered = sorted(paths, key=str)
     found: dict[Path, Size | UnreadableImage] = {}
-    due = time.monotonic() + FIRST_WORD
+    if len(ordered) > MANY:
+        logger.info("looking at %s files", f"{len(ordered):,}")
+    due = time.monotonic() + PAUSE
     # Decoding is bound by the cores and its images by memory; headers wait for the disk, so more threads help.
     with ThreadPoolExecutor(max_workers=os.cpu_count() if decode else None) as pool:
-        for path, result in zip(ordered, pool.map(look, ordered), strict=True):
-            found[path] = result
-            if time.monotonic() > due:
+        for start in range(0, len(ordered), AT_ONCE):
+            some = ordered[start : start + AT_ONCE]
+            found.update(zip(some, pool.map(look, some), strict=True))
+            if time.monotonic() > due and len(found) < len(ordered):
                 logger.info("looked at %s of %s files", f"{len(found):,}", f"{len(ordered):,}")
-                due = time.monotonic() + FURTHER_WORDS
+                due = time.monotonic() + PAUSE
     return found
 
 

@@ -188,8 +188,8 @@ def test_a_long_look_at_many_files_says_how_far_it_is(
 ) -> None:
     for number in range(3):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{number}.png")
-    monkeypatch.setattr(reading, "FIRST_WORD", -1.0)
+    for name, value in (("MANY", 2), ("PAUSE", -1.0), ("AT_ONCE", 2)):
+        monkeypatch.setattr(reading, name, value)
     caplog.set_level("INFO")
     check_readable([(ImageFile(path, path.name),) for path in tmp_path.iterdir()], skip_bad=False)
-    assert caplog.messages == ["looked at 1 of 3 files"]
-    assert reading.FIRST_WORD < 5
+    assert caplog.messages == ["looking at 3 files", "looked at 2 of 3 files"]
