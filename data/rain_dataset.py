@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.datasets import DatasetSettings, Sample, StreamDataset
+from data.files import find_images, require_images
 from data.rain.fresh import rainy_pair
+from data.reading import read_image
 from data.sampler import SampleKey
 from data.transforms import Pixels
 from util.errors import UserError
@@ -31,11 +34,15 @@ class RainDataset(StreamDataset):
         Option(
             "epoch_size", 0, "samples in an epoch, of photographs in an order of its own; 0 = one of each", minimum=0
         ),
+        Option(
+            "rain_layers", "", "folder of layers of real rain (scripts/extract_rain.py) to put on some of the samples"
+        ),
     )
 
-    def __init__(self, settings: DatasetSettings, *, epoch_size: int = 0, **own: Any) -> None:
-        """Raises :class:`UserError` as its bases do, and for images that are not RGB."""
+    def __init__(self, settings: DatasetSettings, *, epoch_size: int = 0, rain_layers: str = "", **own: Any) -> None:
+        """Raises :class:`UserError` as its bases do, and for images that are not RGB or a folder without layers."""
         self.epoch_size = epoch_size
+        self._layers = _read_layers(Path(rain_layers).expanduser()) if rain_layers else []
         if set(settings.channels.values()) != {3}:
             raise UserError("--dataset_mode rain draws on color images; set --input_nc 3 and --output_nc 3.")
         super().__init__(settings, **own)
@@ -63,7 +70,7 @@ class RainDataset(StreamDataset):
             crop = crop.transpose(1, 0, 2)
         if rng.random() < UPSIDE_DOWN:
             crop = crop[::-1]
-        before, after, _ = rainy_pair(np.ascontiguousarray(crop), rng)
+        before, after, _ = rainy_pair(np.ascontiguousarray(crop), rng, self._layers)
         return {rainy: before, clean: after}
 
     def __len__(self) -> int:
@@ -75,3 +82,10 @@ class RainDataset(StreamDataset):
         if self.epoch_size:
             key = replace(key, index=key.partner(super().__len__()))
         return super().__getitem__(key)
+
+
+def _read_layers(folder: Path) -> list[Pixels]:
+    """All layers of a folder, uint8 [H, W]."""
+    if not folder.is_dir():
+        raise UserError(f"--rain_layers {folder}: there is no such folder; scripts/extract_rain.py writes one.")
+    return [np.asarray(read_image(file.path, 1)) for file in require_images(folder, find_images(folder))]

@@ -1,12 +1,14 @@
 """Train the derainer that ships, from clean photographs to the published file, in one command.
 
-  python scripts/train_derain.py --photos photos
+  python scripts/train_derain.py --photos photos --rain_photos rain_photos
   python scripts/train_derain.py --photos photos --share 0.1 --name probe --publish checkpoints/probe_small
 
 Steps, each only where it is not done already:
   1. photographs  every photograph at three sizes, in --out; rain is drawn on them while training
   2. training     train.py with scripts/derain_options.yaml, in stages of growing crops; an interrupted one continues
-  3. publish      the averaged network as safetensors, with its options
+  3. real rain    after the first stage: what the network takes off the photographs in --rain_photos falls on clean ones
+                  as well from then on
+  4. publish      the averaged network as safetensors, with its options
 
 Flags behind -- go to train.py. docs/derainer.md tells where the photographs of the shipped model come from.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +32,12 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+import test as test_program
 import train as train_program
 from data.files import find_images, require_images
 from data.reading import read_image
 from options.runs import read_options
+from scripts.extract_rain import extract
 from util.command_line import CommandLine
 from util.engine.checkpoint import STATE_FILE
 from util.engine.weights import SAFETENSORS, load_file, net_file
@@ -43,19 +48,20 @@ OPTIONS = ROOT / "scripts" / "derain_options.yaml"
 STEPS_AN_EPOCH = 200
 LARGEST_SIDE = 720  # the shorter side of the largest of a photograph's sizes
 SIZES = (1.0, 0.72, 0.5)
+RAIN_SIDES = (480, 300)  # shorter sides of the photographs of real rain
 SMALLEST_SIDE = 200  # holds the largest crop
 KEPT_OPTIONS = ("model", "direction", "input_nc", "output_nc", "netG", "ngf", "nafnet_blocks", "residual")
 
 
 class Stage(NamedTuple):
-    """Crops of one size, up to an epoch."""
+    """Crops of one size, up to an epoch. The first stage ends where real rain is taken up."""
 
     last_epoch: int
     crop_size: int
     batch_size: int
 
 
-STAGES = (Stage(93, 96, 8), Stage(129, 128, 5), Stage(150, 192, 2))
+STAGES = (Stage(42, 96, 8), Stage(93, 96, 8), Stage(129, 128, 5), Stage(150, 192, 2))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -66,6 +72,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = CommandLine(description=__doc__)
     parser.add_argument("--photos", type=Path, required=True, help="folder of clean photographs, with sub-folders")
+    parser.add_argument("--rain_photos", type=Path, help="folder of photographs of real rain (none)")
     parser.add_argument("--out", type=Path, default=ROOT / "datasets" / "derain", help="folder of their sizes")
     parser.add_argument("--name", default="derain", help="of the run in checkpoints/ (%(default)s)")
     parser.add_argument("--publish", type=Path, default=PRETRAINED / "derain", help="folder of the model (%(default)s)")
@@ -76,6 +83,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     check_name(args.name)
     if not args.photos.is_dir():
         raise UserError(f"--photos {args.photos}: there is no such folder; give one that holds photographs.")
+    if args.rain_photos and not args.rain_photos.is_dir():
+        raise UserError(f"--rain_photos {args.rain_photos}: there is no such folder; give one, or leave the flag out.")
     if not 0 < args.share <= 1:
         raise UserError(f"--share {args.share}: must be above 0 and at most 1.")
     if args.seed < 0:
@@ -115,10 +124,10 @@ def train(args: argparse.Namespace, dataset: Path, checkpoints: Path) -> Path:
     run = checkpoints / args.name
     stages = [stage._replace(last_epoch=max(1, round(stage.last_epoch * args.share))) for stage in STAGES]
     where = ["--name", args.name, "--checkpoints_dir", str(checkpoints), "--dataroot", str(dataset)]
-    for stage in stages[stage_of(run, stages) :]:
+    for number, stage in list(enumerate(stages))[stage_of(run, stages) :]:
         started = (run / STATE_FILE).is_file()
         opening = ["--continue_train"] if started else ["--config", str(OPTIONS), "--seed", str(args.seed)]
-        sizes = {
+        sizes: dict[str, object] = {
             "crop_size": stage.crop_size,
             "batch_size": stage.batch_size,
             "epoch_size": STEPS_AN_EPOCH * stage.batch_size,
@@ -126,10 +135,40 @@ def train(args: argparse.Namespace, dataset: Path, checkpoints: Path) -> Path:
             "n_epochs_decay": 0,
             "lr_horizon": stages[-1].last_epoch,
         }
+        if args.rain_photos and number > 0:
+            sizes["rain_layers"] = str(take_rain(args.rain_photos, run, args.out.with_name(f"{args.out.name}_rain")))
         flags = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
         if code := train_program.main([*where, *opening, *flags, *args.train_flags]):
             raise UserError(f"the training of {run} ended with exit code {code}; the same command continues it.")
     return run
+
+
+def take_rain(photos: Path, run: Path, out: Path) -> Path:
+    """Layers of what the run's network takes off rainy photographs, unless they are there; their folder.
+
+    Raises:
+        UserError: a photograph cannot be read, or none gave a layer.
+    """
+    layers = out / "layers"
+    if layers.is_dir():
+        return layers
+    resized, derained, partial = out / "rainy", out / "derained", out / "layers.partial"
+    for file in require_images(photos, find_images(photos)):
+        image = read_image(file.path)
+        for side in RAIN_SIDES:
+            factor = min(1.0, side / min(image.size))
+            width, height = (round(length * factor) for length in image.size)
+            target = _target(resized, file.name, side)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            image.resize((width, height), Image.Resampling.LANCZOS).save(target, "PNG")
+    if test_program.main(["--checkpoint", str(run), "--input", str(resized), "--output", str(derained)]):
+        raise UserError(f"the photographs of {photos} could not be derained; see above.")
+    shutil.rmtree(partial, ignore_errors=True)
+    if extract(resized, derained, partial) == 0:
+        raise UserError(
+            f"--rain_photos {photos}: no photograph gave a layer of rain; use others, or train longer first."
+        )
+    return partial.rename(layers)
 
 
 def stage_of(run: Path, stages: Sequence[Stage]) -> int:

@@ -66,8 +66,18 @@ def test_one_command_trains_and_publishes(photos: Path, tmp_path: Path, monkeypa
         "--no_html",
         "--gpu_ids=-1",
     ]
+    removed: list[Path] = []
+    layers = tmp_path / "layers"
+    layers.mkdir()
+
+    def take_rain(_rain: Path, run: Path, _out: Path) -> Path:
+        removed.append(run)
+        return layers
+
+    monkeypatch.setattr(train_derain, "take_rain", take_rain)
+    Image.fromarray(np.full((60, 60), 80, np.uint8)).save(layers / "a.png")
     command = ["--photos", str(photos), "--out", str(tmp_path / "out"), "--publish", str(tmp_path / "published")]
-    train_derain.main([*command, "--", *small])
+    train_derain.main([*command, "--rain_photos", str(photos), "--", *small])
     file = tmp_path / "published" / "latest_net_G.safetensors"
     trained = torch.load(tmp_path / "checkpoints" / "derain" / "latest_net_G.pth", weights_only=True)
     published = load_file(file)
@@ -75,7 +85,31 @@ def test_one_command_trains_and_publishes(photos: Path, tmp_path: Path, monkeypa
     options = yaml.safe_load((tmp_path / "published" / "options.yaml").read_text(encoding="utf-8"))
     assert (options["model"], options["netG"], options["ngf"]) == ("restoration", "nafnet", 4)
     run = yaml.safe_load((tmp_path / "checkpoints" / "derain" / "options.yaml").read_text(encoding="utf-8"))
+    assert removed == [tmp_path / "checkpoints" / "derain"], "once, before the second of two stages"
+    assert run["resolved"]["rain_layers"] == str(layers)
     assert (run["resolved"]["crop_size"], run["resolved"]["lr_horizon"]) == (48, 2)
+
+
+def test_real_rain_is_taken_with_the_runs_own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rain, clean = tmp_path / "rain", np.full((500, 620, 3), 60, np.uint8)
+    rain.mkdir()
+    rainy = clean.copy()
+    rainy[:, ::12] = 200
+    Image.fromarray(rainy).save(rain / "a.png")
+
+    def derain(command: list[str]) -> int:
+        source, output = (Path(command[command.index(flag) + 1]) for flag in ("--input", "--output"))
+        for path in source.rglob("*.png"):
+            target = output / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full_like(np.asarray(Image.open(path)), 60)).save(target)
+        return 0
+
+    monkeypatch.setattr(train_derain.test_program, "main", derain)
+    layers = train_derain.take_rain(rain, tmp_path / "run", tmp_path / "out")
+    assert sorted(Image.open(path).size for path in layers.rglob("*.png")) == [(372, 300), (595, 480)]
+    monkeypatch.setattr(train_derain.test_program, "main", lambda command: pytest.fail("they are there"))
+    assert train_derain.take_rain(rain, tmp_path / "run", tmp_path / "out") == layers
 
 
 def test_a_share_out_of_range_is_one_sentence(tmp_path: Path) -> None:

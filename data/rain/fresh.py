@@ -16,7 +16,7 @@ The same generator state gives the same pair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 
@@ -35,6 +35,7 @@ SHARES = {"lines": 0.21, "heavy": 0.18, "noise": 0.12, "photo": 0.13, "dense": 0
 # Lengths are pixels at a shorter side of about 400; a streak much longer than the crop looks the same in it.
 LONGEST = 1.8
 SECOND_KIND = 0.08
+LAYER_SHARE = 0.12  # of the samples, where there are layers of real rain
 # Photographs come sharpened, noisy and compressed: so are both sides of this share of the samples, by kind.
 CAMERA_SHARE = {"lines": 0.15, "heavy": 0.15, "clean": 0.4}
 ANY_CAMERA_SHARE = 0.6
@@ -288,6 +289,21 @@ def snow(shape: tuple[int, int], size: float, rng: Rng) -> Float:
     return s * np.float32(log_uniform(rng, 0.15, 1.2))
 
 
+def from_layer(layer: Pixels, shape: tuple[int, int], rng: Rng) -> Float:
+    """A part of a layer of real rain, uint8 [H, W]: enlarged or reduced, turned a little, mirrored, of any strength."""
+    side = int(np.ceil(1.3 * max(shape)))  # room to turn in
+    zoom = max(log_uniform(rng, 0.6, 2.0), side / min(layer.shape))
+    part = int(side / zoom)
+    top, left = (int(rng.integers(0, length - part + 1)) for length in layer.shape)
+    image = Image.fromarray(layer[top : top + part, left : left + part]).resize((side, side), Image.Resampling.BICUBIC)
+    turned = np.asarray(image.rotate(rng.uniform(-15, 15), Image.Resampling.BILINEAR), np.float32)
+    turned = turned[:, ::-1] if rng.random() < 0.5 else turned
+    top, left = (side - shape[0]) // 2, (side - shape[1]) // 2
+    s = turned[top : top + shape[0], left : left + shape[1]]
+    s = s * np.float32(log_uniform(rng, 0.06, 0.9)) / max(float(np.percentile(s[::2, ::2], 99)), 8.0)
+    return s - np.float32(rng.uniform(0, 1)) * s.mean()
+
+
 KINDS: dict[str, Callable[[tuple[int, int], float, Rng], Float]] = {
     "lines": lines, "heavy": heavy, "noise": noise, "photo": photo, "dense": dense,
     "fine": fine, "night": dashes, "snow": snow,
@@ -391,10 +407,15 @@ def to_pixels(image: Float) -> Pixels:
     return (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
-def rainy_pair(clean: Pixels, rng: Rng) -> tuple[Pixels, Pixels, str]:
-    """(rainy, clean, kind) of a crop uint8 [H, W, 3]; the clean one may come back under another light."""
+def rainy_pair(clean: Pixels, rng: Rng, layers: Sequence[Pixels] = ()) -> tuple[Pixels, Pixels, str]:
+    """(rainy, clean, kind) of a crop uint8 [H, W, 3]; the clean one may come back under another light.
+
+    ``layers``, uint8 [H, W], are rain taken off real photographs; some of the samples, of kind ``real``, get it.
+    """
     image = clean * np.float32(1 / 255)
     kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    if layers and rng.random() < LAYER_SHARE:
+        kind = "real"
     if rng.random() < DULL_SHARE:
         image = another_light(image, rng)
     shape = (clean.shape[0], clean.shape[1])
@@ -404,7 +425,10 @@ def rainy_pair(clean: Pixels, rng: Rng) -> tuple[Pixels, Pixels, str]:
     rainy = image
     if kind != "clean":
         size = some_size(rng)
-        s = KINDS[kind](shape, size, rng)
+        if kind == "real":
+            s = from_layer(layers[int(rng.integers(len(layers)))], shape, rng)
+        else:
+            s = KINDS[kind](shape, size, rng)
         if rng.random() < SECOND_KIND:
             s = s + KINDS[str(rng.choice(list(KINDS)))](shape, some_size(rng), rng)
         if rng.random() < 0.35:
@@ -412,7 +436,7 @@ def rainy_pair(clean: Pixels, rng: Rng) -> tuple[Pixels, Pixels, str]:
             s = s * np.exp(gust)
         if rng.random() < (0.3 if kind in ("photo", "fine") else 0.03):
             rainy = veil(rainy, rng)
-        natural = kind in ("photo", "dense", "fine", "snow")
+        natural = kind in ("photo", "dense", "fine", "snow", "real")
         if light is None:
             rainy = compose(rainy, s, rng, natural=natural)
         else:
