@@ -24,10 +24,9 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
     sys.path.insert(0, str(ROOT))
 
 from scripts import _bootstrap  # noqa: F401 - first, because it ends the program on a Python that is too old
-from scripts._doctor import dataset, devices, environment, storage, visdom, weights
-from scripts._doctor.report import PROBLEM, Check, as_json, summary
-from scripts._doctor.request import Request
-from scripts._doctor.runner import run_checks
+from scripts._doctor import dataset, machine, run
+from scripts._doctor.checks import PROBLEM, Check, as_json, run_checks, summary
+from scripts._doctor.run import Request
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
@@ -42,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; the defaults are those of train.py and test.py."""
     parser = CommandLine(description=__doc__)
     parser.add_argument("--dataroot", metavar="DIR", help="a dataset to look at (with --name: that of the run)")
-    parser.add_argument("--name", metavar="RUN", help="a run to look at, in --checkpoints_dir")
+    parser.add_argument("--name", metavar="RUN", help="a run to look at, or any model that test.py --checkpoint takes")
     parser.add_argument("--checkpoints_dir", default="./checkpoints", metavar="DIR", help="(%(default)s)")
     parser.add_argument("--results_dir", default="./results", metavar="DIR", help="(%(default)s)")
     parser.add_argument("--display_server", default="http://localhost", metavar="URL", help="Visdom's (%(default)s)")
@@ -60,33 +59,31 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def shared_memory_needed(request: Request) -> int:
     """Bytes, with the options of the run or of a new training."""
     opt = request.options()
-    return environment.shared_memory_needed(workers=opt.num_threads, batch_size=opt.batch_size, crop_size=opt.crop_size)
+    return machine.shared_memory_needed(workers=opt.num_threads, batch_size=opt.batch_size, crop_size=opt.crop_size)
 
 
 def checks_for(args: argparse.Namespace) -> list[Check]:
     """All there is to look at, the foundations first."""
     request = Request(args.dataroot, args.name, args.checkpoints_dir)
     checks = [
-        Check("Python", partial(environment.check_python, ROOT)),
-        Check("packages", partial(environment.check_packages, ROOT / "requirements.txt")),
-        Check("PyTorch", environment.check_torch, TORCH, without=PROBLEM),
-        Check("torchvision", environment.check_torchvision, ("torch", "torchvision"), without=PROBLEM),
-        Check("CUDA", devices.check_driver, TORCH),
-        Check("GPU", devices.check_devices, TORCH),
-        Check("processor", environment.check_processor, TORCH),
-        Check(
-            "shared memory", partial(environment.check_shared_memory, partial(shared_memory_needed, request)), IMAGES
-        ),
-        Check("semantic encoder", partial(weights.check_encoder, request), (*TORCH, "open_clip")),
-        Check("efficientnet_lite0", partial(weights.check_fallback, request), (*TORCH, "timm")),
-        Check("checkpoints", partial(storage.check_folder, "--checkpoints_dir", Path(args.checkpoints_dir))),
-        Check("results", partial(storage.check_folder, "--results_dir", Path(args.results_dir))),
-        Check("Visdom server", partial(visdom.check_server, args.display_server, args.display_port)),
-        Check("Visdom page", visdom.check_page),
+        Check("Python", partial(machine.check_python, ROOT)),
+        Check("packages", partial(machine.check_packages, ROOT / "requirements.txt")),
+        Check("PyTorch", machine.check_torch, TORCH, without=PROBLEM),
+        Check("torchvision", machine.check_torchvision, ("torch", "torchvision"), without=PROBLEM),
+        Check("CUDA", machine.check_driver, TORCH),
+        Check("GPU", machine.check_devices, TORCH),
+        Check("processor", machine.check_processor, TORCH),
+        Check("shared memory", partial(machine.check_shared_memory, partial(shared_memory_needed, request)), IMAGES),
+        Check("semantic encoder", partial(run.check_encoder, request), (*TORCH, "open_clip")),
+        Check("efficientnet_lite0", partial(run.check_fallback, request), (*TORCH, "timm")),
+        Check("checkpoints", partial(machine.check_folder, "--checkpoints_dir", Path(args.checkpoints_dir))),
+        Check("results", partial(machine.check_folder, "--results_dir", Path(args.results_dir))),
+        Check("Visdom server", partial(machine.check_server, args.display_server, args.display_port)),
+        Check("Visdom page", machine.check_page),
     ]
     if args.name is not None:
-        checks.append(Check(f"run {args.name}", partial(storage.check_run, request), TORCH))
-        checks.append(Check(f"networks of {args.name}", partial(storage.check_networks, request), TORCH))
+        checks.append(Check(f"run {args.name}", partial(run.check_run, request), TORCH))
+        checks.append(Check(f"networks of {args.name}", partial(run.check_networks, request), TORCH))
     if args.dataroot is not None or args.name is not None:
         checks.append(Check("dataset", partial(dataset.check_dataset, request), IMAGES, seconds=PATIENCE_FOR_DATA))
     return checks

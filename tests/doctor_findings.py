@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from scripts._doctor.report import OK, Finding
+from scripts._doctor.checks import OK, Finding
 
 FINE = Finding(OK, "next", "was looked at too")
 

@@ -16,8 +16,7 @@ import pytest
 
 from options import parse_test, parse_train
 from scripts import doctor
-from scripts._doctor.report import OK, PROBLEM, WARNING, Check, Finding, as_json, summary
-from scripts._doctor.runner import examine, run_checks
+from scripts._doctor.checks import OK, PROBLEM, WARNING, Check, Finding, as_json, examine, run_checks, summary
 from tests.doctor_findings import FINE, only
 from util.errors import UserError
 

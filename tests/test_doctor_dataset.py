@@ -12,8 +12,8 @@ from PIL import Image
 
 from options import parse_train
 from scripts._doctor import dataset as doctor_dataset
-from scripts._doctor.report import OK, PROBLEM, WARNING, Finding
-from scripts._doctor.request import Request
+from scripts._doctor.checks import OK, PROBLEM, WARNING, Finding
+from scripts._doctor.run import Request
 from tests.doctor_findings import of, only, statuses
 from util.errors import UserError
 

@@ -183,14 +183,14 @@ def test_a_malicious_state_executes_nothing_in_the_doctor(guarded: World, capsys
 
 def _checks_of_the_run(args: Any) -> list[Any]:
     """The checks that open the files of a run."""
-    from scripts._doctor import storage
-    from scripts._doctor.report import Check
-    from scripts._doctor.request import Request
+    from scripts._doctor import run
+    from scripts._doctor.checks import Check
+    from scripts._doctor.run import Request
 
     request = Request(args.dataroot, args.name, args.checkpoints_dir)
     return [
-        Check("run", partial(storage.check_run, request)),
-        Check("networks", partial(storage.check_networks, request)),
+        Check("run", partial(run.check_run, request)),
+        Check("networks", partial(run.check_networks, request)),
     ]
 
 

@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from util.errors import UserError
 from util.files import real_path
-from util.pages.manifest import MANIFEST_NAME
 from util.suggest import did_you_mean
 
 logger = logging.getLogger(__name__)
 
 OPTIONS_FILE = "options.yaml"
+MANIFEST_NAME = "manifest.json"  # of a test's results
 LATEST_TEST = "test_latest"
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "models" / "pretrained"

@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scripts._doctor.report import OK, PROBLEM, WARNING, Check, Finding
-from scripts._doctor.request import Request
-from scripts._doctor.runner import examine
+from scripts._doctor.checks import OK, PROBLEM, WARNING, Check, Finding, examine
+from scripts._doctor.run import Request
 from util.text import first_names
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from util.errors import UserError
 from util.files import write_text_atomically
 from util.metrics.metric import Metric
 from util.metrics.protocols import Protocol
+from util.names import MANIFEST_NAME
 
 VERSION = 2
 READABLE_VERSIONS = (1, VERSION)
-MANIFEST_NAME = "manifest.json"
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,87 @@
-"""Running checks in a process of their own, so that nothing they run into takes the report along.
+"""What the doctor finds, and how it looks: each check in a process of its own, so that none takes the report along.
 
 A broken installation does more than raise: importing it may end the process or never return. Then that is the finding,
-and the other checks go on in a new process. Standard library only.
+and the other checks continue in a new process. Standard library only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import multiprocessing
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from scripts._doctor.report import PROBLEM, WARNING, Check, Finding
 from util.errors import UserError
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+"""Fine; works, but worth knowing; broken, so that something a user wants to do would fail."""
+
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: how things stand (``status``) with what, what was found, and what to do about it."""
+
+    status: str
+    subject: str
+    found: str
+    todo: str = ""
+
+    def line(self) -> str:
+        """For people; in one line, whatever a file's name holds."""
+        todo = f" -> {self.todo}" if self.todo else ""
+        return printable(f"{self.status:<8} {self.subject}: {self.found}{todo}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something to look at: ``run`` is called in another process, where it imports what it uses.
+
+    ``needs`` names modules without which there is nothing to look at. Where one cannot be imported, that is a warning;
+    the last one is what the check is about, so that its want is a finding of the status ``without``. A check that has
+    not ended after ``seconds`` is given up.
+    """
+
+    name: str
+    run: Callable[[], Iterable[Finding]]
+    needs: tuple[str, ...] = ()
+    without: str = WARNING
+    seconds: float = PATIENCE
+
+
+def printable(text: str) -> str:
+    """``text`` in one line; control characters and what no console can show are escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How many findings of each kind."""
+    count = Counter(finding.status for finding in findings)
+    broken = f"{count[PROBLEM]} problem{'' if count[PROBLEM] == 1 else 's'}"
+    return f"{broken}, {count[WARNING]} warning{'' if count[WARNING] == 1 else 's'}, {count[OK]} ok"
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """All findings for programs, in ASCII."""
+    count = Counter(finding.status for finding in findings)
+    content = {
+        "healthy": not count[PROBLEM],
+        "count": {status: count[status] for status in (OK, WARNING, PROBLEM)},
+        "findings": [asdict(finding) for finding in findings],
+    }
+    return json.dumps(content, indent=1)
+
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """Nothing is downloaded: the model hub's client looks at its cache alone."""
