@@ -1,7 +1,8 @@
 """The page of a running training: pictures over time, curves, options and environment.
 
-The page itself is written once per start. What changes is a small script next to it, which the open page reloads: a page opened from ``file://`` may not read other files, but it may load scripts, so the data is one function
-call. The pictures are also listed in ``manifest.json``, from which a resumed run continues.
+The page itself is written once per start. What changes is a small script next to it, which the open page reloads: a
+page opened from ``file://`` may not read other files, but it may load scripts, so the data is one function call. The
+pictures are also listed in ``manifest.json``, from which a resumed run continues.
 """
 
 from __future__ import annotations
