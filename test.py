@@ -26,13 +26,13 @@ from models.networks.describe import describe_state
 from options import Options, parse_test
 from options.flags import TEST
 from options.memory_check import limited_weights
+from util.command_line import set_up_logging
 from util.engine.device import choose_device
 from util.engine.inference import NATIVE, Translator
 from util.engine.precision import set_precision
 from util.engine.records import choice_of
 from util.engine.weights import load_weights
 from util.errors import entry_point
-from util.logs import set_up_logging
 from util.metrics.metric import shown_metrics
 from util.metrics.report import AFTER, BEFORE, means_table
 from util.option import Scope

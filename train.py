@@ -26,6 +26,7 @@ from options.flags import TRAIN
 from options.memory_check import check_images, limited_weights
 from options.parse import option_facts, read_flags
 from options.recipe import recipe_commands
+from util.command_line import set_up_logging
 from util.engine.checkpoint import Checkpointer, NullCheckpointer
 from util.engine.compile import AUTO
 from util.engine.cuda_graphs import choose_graphs, graph_unsafe_reason
@@ -43,7 +44,6 @@ from util.engine.validation import DEFAULT_EVERY, Validation, Validator
 from util.engine.weights import load_initial
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
-from util.logs import set_up_logging
 from util.pages.labels import headings
 from util.pages.training_page import RunFacts
 from util.trackers.create import create_trackers

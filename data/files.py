@@ -16,8 +16,7 @@ import numpy as np
 from data.reading import ImageFile, Size
 from util.errors import UserError
 from util.finding import IMAGE_SUFFIXES, find_files, same_name
-from util.suggest import did_you_mean
-from util.text import first_names
+from util.text import did_you_mean, first_names
 
 logger = logging.getLogger(__name__)
 

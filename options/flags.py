@@ -41,7 +41,7 @@ from util.errors import UserError
 from util.metrics.protocols import PROTOCOLS
 from util.option import Option, Scope
 from util.registry import Registry
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 Groups = tuple[tuple[str, tuple[Option, ...]], ...]
 """Options under the headings that ``--help`` shows."""

@@ -39,7 +39,7 @@ from util.errors import UserError
 from util.names import SHIPPED, check_name, find_weights, results_name
 from util.option import Option, Scope
 from util.pages.training_page import OptionFact
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 logger = logging.getLogger(__name__)
 

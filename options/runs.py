@@ -21,7 +21,7 @@ from util.engine.weights import find_network, load_file
 from util.errors import UserError
 from util.names import OPTIONS_FILE, folders_in
 from util.option import Option, Scope
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from util.errors import UserError
 from util.option import Option, parse_bool
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 from util.trackers.tracker import OPTIONAL_TRACKERS
 
 EXPECTED: Mapping[Any, str] = {int: "a whole number", float: "a number"}

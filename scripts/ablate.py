@@ -28,8 +28,8 @@ from scripts._ablation.table import make_table
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 from util.metrics.protocols import PROTOCOLS
-from util.suggest import did_you_mean
 from util.tables import as_markdown, write_table
+from util.text import did_you_mean
 
 EXIT_FAILED = 1
 

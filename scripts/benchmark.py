@@ -35,7 +35,7 @@ from util.command_line import CommandLine
 from util.engine.device import choose_device
 from util.engine.precision import PRECISIONS
 from util.errors import UserError, entry_point
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 logger = logging.getLogger("benchmark")
 FEW_STEPS = 2  # to warm up; Adam's moments are there from the second on

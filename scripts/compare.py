@@ -17,10 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from util.command_line import CommandLine
+from util.command_line import CommandLine, set_up_logging
 from util.errors import UserError, entry_point
 from util.files import real_path
-from util.logs import set_up_logging
 from util.pages.comparison import Run, compare_runs, copy_images, link_images, load_runs
 from util.pages.manifest import MANIFEST_NAME, load_manifest
 from util.pages.result_page import PAGE_NAME, means_table, write_result_page

@@ -22,9 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from util.command_line import CommandLine
+from util.command_line import CommandLine, set_up_logging
 from util.errors import UserError, entry_point
-from util.logs import set_up_logging
 from util.metrics.evaluate import evaluate
 from util.metrics.metric import DEFAULT_METRICS, METRICS, Scorer, choose_metrics
 from util.metrics.pairing import (

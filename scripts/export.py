@@ -25,13 +25,12 @@ from scripts._export.formats import FORMATS, check_packages
 from scripts._export.network import PRECISIONS, AnySize, describe, stride_of, the_network
 from scripts._export.parity import SIZES, Difference, differences, pictures, require_parity, table
 from scripts._trained import FLAGS_HELP, Trained, load_trained
-from util.command_line import CommandLine
+from util.command_line import CommandLine, set_up_logging
 from util.engine.inference import Translator
 from util.errors import UserError, entry_point
 from util.files import cannot_write, real_path
 from util.kernels import restore
-from util.logs import set_up_logging
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 DEFAULT_FORMAT = "onnx"
 MEGABYTE = 1e6

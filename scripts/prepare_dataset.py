@@ -27,7 +27,7 @@ from data.published import LAYOUTS, Prepared, Request, Share, prepare
 from data.published.layouts import FolderPairs, Layout, Rain800
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 OWN_FLAGS = {"test": "folder-pairs", "rainy_suffix": "folder-pairs", "clean_suffix": "folder-pairs",
              "rainy_half": "rain800"}  # fmt: skip

@@ -36,10 +36,9 @@ from data.rain.dataset import (
     write_dataset,
 )
 from data.rain.presets import PRESETS
-from util.command_line import CommandLine
+from util.command_line import CommandLine, set_up_logging
 from util.errors import UserError, entry_point
 from util.files import real_path
-from util.logs import set_up_logging
 
 SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 SMALLEST_SIDE = 16

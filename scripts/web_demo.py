@@ -26,12 +26,11 @@ from data.derain.network import Network
 from scripts._trained import FLAGS_HELP, Trained, load_trained
 from scripts._web_demo.derain import derain_upload, forget_old
 from scripts._web_demo.page import LOOPBACK, build_page, import_gradio, serve
-from util.command_line import CommandLine
+from util.command_line import CommandLine, set_up_logging
 from util.engine.device import choose_device
 from util.engine.inference import Translator
 from util.engine.precision import set_precision
 from util.errors import entry_point
-from util.logs import set_up_logging
 
 DEFAULT_PORT = 7860
 TILE = 1536

@@ -56,7 +56,7 @@ import logging, sys
 from pathlib import Path
 from tqdm import tqdm
 from util.errors import entry_point
-from util.logs import set_up_logging
+from util.command_line import set_up_logging
 
 def main(argv):
     set_up_logging()

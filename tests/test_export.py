@@ -23,7 +23,7 @@ from scripts._export.formats import FORMATS, check_packages, metadata_of
 from scripts._export.network import SMALLEST_SIDE, AnySize, mirrored, project_version, the_network
 from scripts._export.parity import SIZES, differences, pictures, require_parity
 from util.errors import EXIT_USER_ERROR, UserError
-from util.padding import pad_to_multiple
+from util.layers import pad_to_multiple
 
 NETWORKS: dict[str, Callable[[], Generator]] = {
     "antialiased": lambda: ResnetGenerator(3, 3, 2, 1),

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from util.errors import UserError
-from util.images import read_rgb, safe_child, save_png, to_uint8
+from util.files import safe_child
+from util.images import read_rgb, save_png, to_uint8
 
 AWKWARD_NAMES = ['it\'s 100% "wet" #1 & more.png', "雨 pluie é.png", "sub folder/a b.png"]
 POSIX_ONLY = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX file system")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from util.padding import pad_to_multiple
+from util.layers import pad_to_multiple
 
 SIZES = [(1, 1), (1, 5), (2, 3), (7, 9), (31, 33), (4, 13), (16, 16)]
 

@@ -52,6 +52,25 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def safe_child(folder: Path, relative_name: str) -> Path:
+    """Return ``folder / relative_name``, sure to lie inside the folder; quotes, spaces, #, % and Unicode are fine.
+
+    Symbolic links are followed for the check. Nothing is created.
+
+    Raises:
+        UserError: the name is empty, absolute, or leads out of the folder.
+    """
+    refusal = f"{relative_name!r}: does not name a file inside {folder}; use a relative name without '..'."
+    root = real_path(folder)
+    try:
+        child = real_path(folder / relative_name)
+    except ValueError as error:  # an embedded null byte
+        raise UserError(refusal) from error
+    if child == root or not child.is_relative_to(root):
+        raise UserError(refusal)
+    return folder / child.relative_to(root)
+
+
 def fitting_name(path: Path) -> Path:
     """``path``, whose name is shortened if no file system would take it; a hash keeps shortened names apart."""
     whole = path.name.encode("utf-8", errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""Between tensors and image files: rounding, saving, reading as 8-bit RGB, names that stay in their folder."""
+"""Between tensors and image files: rounding, saving, reading as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from util.errors import UserError
-from util.files import real_path, write_atomically
+from util.files import write_atomically
 from util.pictures import read_eight_bit
 from util.pixels import COLOUR_CHANNELS, from_tensor
 
@@ -57,22 +56,3 @@ def read_rgb(path: Path) -> np.ndarray:
         UnreadablePicture: no such file, not an image, damaged, or values without a known range.
     """
     return np.array(read_eight_bit(path, COLOUR_CHANNELS))
-
-
-def safe_child(folder: Path, relative_name: str) -> Path:
-    """Return ``folder / relative_name``, sure to lie inside the folder; quotes, spaces, #, % and Unicode are fine.
-
-    Symbolic links are followed for the check. Nothing is created.
-
-    Raises:
-        UserError: the name is empty, absolute, or leads out of the folder.
-    """
-    refusal = f"{relative_name!r}: does not name a file inside {folder}; use a relative name without '..'."
-    root = real_path(folder)
-    try:
-        child = real_path(folder / relative_name)
-    except ValueError as error:  # an embedded null byte
-        raise UserError(refusal) from error
-    if child == root or not child.is_relative_to(root):
-        raise UserError(refusal)
-    return folder / child.relative_to(root)

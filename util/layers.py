@@ -1,4 +1,4 @@
-"""Layers that torch.nn does not have: antialiased resampling, and padding images of any size.
+"""What torch.nn does not have: antialiased resampling, padding images of any size, and computing in float32.
 
 Blur: Zhang, "Making Convolutional Networks Shift-Invariant Again" (ICML 2019). CUT's generators and discriminators use
 [1, 2, 1] on the way down and [1, 3, 3, 1] on the way up. The filters are buffers named ``filt`` of shape [C, 1, k, k],
@@ -7,17 +7,19 @@ because the checkpoints of those projects contain them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from util.padding import pad_to_multiple
-
 _DOWN_TAPS = (1.0, 2.0, 1.0)
 _UP_TAPS = (1.0, 3.0, 3.0, 1.0)
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _outer_product(taps: tuple[float, ...], channels: int, gain: float) -> Tensor:
@@ -92,3 +94,85 @@ class BlurUpsample(_Blur):
         # side stems from the padded pixels alone.
         blurred = F.conv_transpose2d(padded, self.filt, stride=2, padding=2, groups=x.shape[1])
         return blurred[:, :, 1:-1, 1:-1]
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Extend images at the bottom and right, by reflection, until both sides are a multiple of ``multiple``.
+
+    Reflection does not repeat the edge pixel and goes back and forth as often as needed, so the padding may be
+    larger than the image, down to a single pixel. The top left corner stays where it was.
+
+        padded, crop = pad_to_multiple(images, 4)
+        result = crop(network(padded))
+
+    Args:
+        images: [N, C, H, W], any values, H and W at least 1.
+        multiple: at least 1.
+
+    Returns:
+        The padded images (the very same tensor if nothing was missing), and the function that crops any
+        [..., H', W'] tensor of the padded size back to [..., H, W].
+
+    Raises:
+        ValueError: another shape, an empty image or a multiple below 1.
+    """
+    if images.ndim != 4 or 0 in images.shape[-2:]:
+        raise ValueError(f"expected images [N, C, H, W] with at least one pixel, got shape {tuple(images.shape)}")
+    if multiple < 1:
+        raise ValueError(f"the multiple must be at least 1, got {multiple}")
+    height, width = images.shape[-2:]
+    padded = images
+    for dim, size in ((-2, height), (-1, width)):
+        missing = -size % multiple
+        if missing:
+            padded = padded.index_select(dim, _reflection(size, size + missing, images.device))
+    padded_height, padded_width = padded.shape[-2:]
+    return padded, partial(_crop, padded_size=(padded_height, padded_width), size=(height, width))
+
+
+def _reflection(size: int, padded_size: int, device: torch.device) -> Tensor:
+    """Where each of ``padded_size`` positions reads from: the triangular wave 0, 1, …, size-1, …, 1, 0, 1, …"""
+    last = size - 1
+    period = max(2 * last, 1)  # a single pixel is repeated
+    return last - (last - torch.arange(padded_size, device=device) % period).abs()
+
+
+def _crop(images: Tensor, *, padded_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Cut ``size`` (height, width) out of images that must have ``padded_size``."""
+    if tuple(images.shape[-2:]) != padded_size:
+        raise ValueError(f"expected the padded size {padded_size}, got {tuple(images.shape[-2:])}")
+    height, width = size
+    return images[..., :height, :width]
+
+
+def _widened(value: Any) -> Any:
+    """Tensors of half precision as float32, also inside lists and tuples; everything else as it is."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.element_size() < 4:
+        return value.float()
+    if isinstance(value, (list, tuple)):
+        return type(value)(_widened(item) for item in value)
+    return value
+
+
+def at_least_float32(method: Method) -> Method:
+    """Decorator for a module's ``forward``: compute in float32 or wider, also under autocast.
+
+    Softmax over temperatures of 0.07 and ratios of small differences do not survive bfloat16.
+    """
+
+    @functools.wraps(method)
+    def wide(self: Any, *args: Any) -> Any:
+        wide_args = _widened(args)
+        first = next((a for a in _flatten(wide_args) if isinstance(a, Tensor)), None)
+        device = "cpu" if first is None or first.is_meta else first.device.type  # without data nothing is computed
+        with torch.autocast(device, enabled=False):
+            return method(self, *wide_args)
+
+    return wide  # type: ignore[return-value]
+
+
+def _flatten(values: Any) -> list[Any]:
+    flat = []
+    for value in values:
+        flat.extend(_flatten(value) if isinstance(value, (list, tuple)) else [value])
+    return flat

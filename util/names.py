@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from util.errors import UserError
 from util.files import real_path
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 logger = logging.getLogger(__name__)
 

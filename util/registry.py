@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from util.errors import UserError
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 T = TypeVar("T")
 

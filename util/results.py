@@ -8,7 +8,8 @@ from types import TracebackType
 
 from torch import Tensor
 
-from util.images import safe_child, save_png, to_uint8
+from util.files import safe_child
+from util.images import save_png, to_uint8
 from util.metrics.evaluate import Evaluation, Item, evaluate
 from util.metrics.metric import DEFAULT_METRICS, Scorer, shown_metrics
 from util.metrics.pairing import GROUND_TRUTH, IMAGES

@@ -1,7 +1,8 @@
-"""Lists and tables as plain text."""
+"""Lists, tables and suggestions as plain text."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 NAMES = 6
@@ -24,3 +25,10 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[list[str]]:
         ]
         for row in rows
     ]
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the candidate nearest to ``word``, or an empty string."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    nearest = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f" (did you mean '{by_lower[nearest[0]]}'?)" if nearest else ""

@@ -10,10 +10,9 @@ from pathlib import Path
 from data.files import find_images, require_images
 from data.reading import ImageFile, Size, check_readable
 from util.errors import UserError
-from util.files import real_path
+from util.files import real_path, safe_child
 from util.finding import IMAGE_SUFFIXES
-from util.images import safe_child
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 VIDEO_EXTENSIONS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 FILESYSTEM_ROOT_NAME = "files"

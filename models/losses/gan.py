@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from util.numerics import at_least_float32
+from util.layers import at_least_float32
 
 GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
 _GRADIENT_PENALTY_WEIGHT = 10.0  # Gulrajani et al. 2017

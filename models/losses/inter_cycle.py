@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from util.numerics import at_least_float32
+from util.layers import at_least_float32
 
 INTER_POSITIVES = ("real", "fake", "both")
 _EPSILON = 1e-7

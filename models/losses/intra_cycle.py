@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from util.numerics import at_least_float32
+from util.layers import at_least_float32
 
 INTRA_NEGATIVES = ("real", "fake", "both")
 _EPSILON = 1e-7

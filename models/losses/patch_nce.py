@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from util.numerics import at_least_float32
+from util.layers import at_least_float32
 
 
 class PatchNCELoss(nn.Module):

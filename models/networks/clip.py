@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from util.errors import UserError
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 _WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _PROBE_SECONDS = 5.0

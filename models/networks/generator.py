@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from util.errors import UserError
 from util.layers import AnyMemoryFormat, PadToStride
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 State = Mapping[str, Tensor]
 """A state dict."""

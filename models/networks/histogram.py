@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from util.numerics import at_least_float32
+from util.layers import at_least_float32
 
 Film = tuple[Tensor, Tensor]
 """Scale and shift of a layer's channels, [N, C, 1, 1] each."""

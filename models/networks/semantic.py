@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.networks.clip import let_patches_lead, load_clip
 from util.engine.weights import load_file
 from util.errors import UserError
-from util.numerics import at_least_float32
+from util.layers import at_least_float32
 
 # Means and standard deviations belong to the weights they were trained with.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

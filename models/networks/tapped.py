@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from util.errors import UserError
 from util.layers import AnyMemoryFormat
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 
 class TappedSequential(AnyMemoryFormat):

@@ -25,7 +25,7 @@ ARCHITECTURE = ("netG", "ngf", "normG", "input_nc", "output_nc", "no_dropout", "
 class AnySize(nn.Module):
     """``network`` for images [N, C, H, W] of any size in [-1, 1]; the result has that size and range.
 
-    It does what ``util.padding`` and ``util.engine.inference`` do, but without a branch that depends on a size: what
+    It does what ``util.layers`` and ``util.engine.inference`` do, but without a branch that depends on a size: what
     is recorded of it holds for every size.
 
     Args:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from util.errors import UserError
 from util.files import patiently, write_durably
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 logger = logging.getLogger(__name__)
 

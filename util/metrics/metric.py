@@ -12,7 +12,7 @@ import numpy as np
 from util.errors import UserError
 from util.metrics.ciede2000 import color_difference
 from util.metrics.protocols import PROTOCOLS, Protocol, psnr, ssim
-from util.suggest import did_you_mean
+from util.text import did_you_mean
 
 Image = np.ndarray
 Computation = Callable[[Image, Image], float]

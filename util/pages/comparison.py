@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from util.errors import UserError
-from util.files import cannot_write, real_path
-from util.images import safe_child
+from util.files import cannot_write, real_path, safe_child
 from util.names import find_results
 from util.pages.html import relative_address
 from util.pages.manifest import MANIFEST_NAME, Column, MetricColumn, ResultManifest, Row, load_manifest

@@ -17,8 +17,7 @@ from typing import Any
 from dominate import tags
 
 from util import tables
-from util.files import write_atomically, write_text_atomically
-from util.images import safe_child
+from util.files import safe_child, write_atomically, write_text_atomically
 from util.pages.html import add_scripts, embedded_json, image_address, new_document
 from util.pages.manifest import Column, MetricColumn, ResultManifest, Row, as_json, save_manifest
 from util.pictures import UnreadablePicture, picture_size, read_eight_bit
