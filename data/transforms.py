@@ -20,7 +20,7 @@ from util.pixels import to_tensor as pixels_to_tensor
 
 PREPROCESS = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
 CROPS_AFTER_RESIZING = ("resize_and_crop", "scale_width_and_crop")
-TRAINING_MULTIPLE = 4  # the generators halve the resolution twice
+TRAINING_MULTIPLE = 4  # resnet generators halve the resolution twice; the other families pad what they get
 GAMMA = 2.2  # of 8-bit images: values are light ** (1 / GAMMA)
 
 

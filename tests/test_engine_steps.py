@@ -217,18 +217,6 @@ def test_clipping_bounds_the_norm_of_a_phases_gradient() -> None:
         assert norms[1] == pytest.approx(0.01, rel=1e-3)
 
 
-def test_images_of_bytes_are_trained_on_as_the_images_that_the_loader_scales() -> None:
-    from util.pixels import to_tensor
-
-    pixels = torch.randint(0, 256, (2, SIDE, SIDE, 3), dtype=torch.uint8).numpy()
-    scaled = [to_tensor(image)[None] for image in pixels]
-    as_bytes = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in pixels]
-    steppers = [make_stepper("--pool_size", "0") for _ in range(2)]
-    for stepper, (A, B) in zip(steppers, (scaled, as_bytes), strict=True):
-        stepper.step({"A": A, "B": B}, at(0))
-    assert torch.equal(*(weights(stepper.model.nets) for stepper in steppers))
-
-
 def test_moments_follow_the_layout_of_the_weights() -> None:
     """A run that goes on with channels last must not pair weights with others' moments."""
     before = make_stepper()

@@ -14,6 +14,7 @@ from data.published.archives import DamagedSource
 from data.published.layouts import Expected, FolderPairs, Rain100L
 from tests import preparation_miniatures as mini
 from util.errors import UserError
+from util.staging import Staging
 
 LAYOUT = Rain100L(expected=Expected(train=(6,), test=(3,)))
 PACKERS = {"folder": mini.as_folder, "zip": mini.as_zip, "tar": mini.as_tar}
@@ -265,3 +266,22 @@ def test_names_that_some_systems_forbid_are_named(tmp_path: Path) -> None:
     files = {f"{side}/{name}.png": mini.picture(name) for side in ("rain", "clean") for name in ("a:b", "c", "d")}
     with pytest.raises(UserError, match=r"mine/rain/a:b\.png' has a name"):
         prepare("folder-pairs", FolderPairs(), [mini.as_zip(tmp_path / "mine.zip", files)], tmp_path / "out")
+
+
+def test_a_second_process_with_the_same_out_is_refused(tmp_path: Path, source: Path) -> None:
+    with (
+        Staging(tmp_path / "out", "--out", resume=True),
+        pytest.raises(UserError, match=r"--out .*out: process .* is writing there"),
+    ):
+        prepare("rain100l", LAYOUT, [source], tmp_path / "out")
+    assert prepare("rain100l", LAYOUT, [source], tmp_path / "out").changed
+
+
+def test_names_pair_in_whatever_unicode_form(tmp_path: Path) -> None:
+    files = {
+        f"{side}/Stra\u00dfe_{letter}{number}.png": mini.picture(f"{side}{number}")
+        for side, letter in (("rain", "u\u0308"), ("clean", "\u00fc"))
+        for number in range(4)
+    }
+    prepared = prepare("folder-pairs", FolderPairs(), [mini.as_folder(tmp_path / "mine", files)], tmp_path / "out")
+    assert (prepared.counts["testA"], prepared.counts["testB"]) == (1, 1)

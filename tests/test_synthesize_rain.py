@@ -16,6 +16,7 @@ from data.files import find_test_units
 from data.rain import dataset
 from data.rain.dataset import Job, Output, Settings, fitting, make_images
 from scripts.synthesize_rain import main
+from util.staging import Staging
 
 NAMES = ("lake.png", "road.jpg", "town/street.png", "town/wood.png", "zoo.png")
 
@@ -237,3 +238,12 @@ def test_size_scales_or_cuts_out_the_middle(clean: Path, tmp_path: Path) -> None
     assert pixels(tmp_path / "cut/trainA/zoo.png").shape == pixels(tmp_path / "cut/trainB/zoo.png").shape == (24, 24, 3)
     assert fitting((60, 40), (60, 40)) is None and fitting((60, 40), None) is None
     assert run(clean, tmp_path / "out", "--size", "3") == 2
+
+
+def test_a_second_process_with_the_same_out_is_refused(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Staging(tmp_path / "out", "--out"):
+        assert run(clean, tmp_path / "out") == 2
+    assert "is writing there; wait for it, or choose another folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -8,13 +8,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from util.engine.distributed import Ranks
 from util.errors import UserError
-from util.pixels import half_range
 
 _IMAGE_DIMENSIONS = 4  # [N, C, H, W]
 _LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch's own variable, read when it first asks for memory of some size
@@ -67,11 +65,7 @@ def _device_of_rank(gpu_ids: str, ranks: Ranks, available: int) -> torch.device:
 def to_device(
     batch: Mapping[str, Any], device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
 ) -> dict[str, Any]:
-    """The batch with its tensors on ``device``.
-
-    Images [N, C, H, W] are laid out in ``memory_format``. Those of uint8 travel as they are, a quarter of the bytes,
-    and become float32 in [-1, 1] there, with the values that :func:`util.pixels.to_tensor` gives.
-    """
+    """The batch with its tensors on ``device``, images [N, C, H, W] laid out in ``memory_format``."""
     return {key: _moved(value, device, memory_format) for key, value in batch.items()}
 
 
@@ -79,12 +73,7 @@ def _moved(value: Any, device: torch.device, memory_format: torch.memory_format)
     if not isinstance(value, Tensor):
         return value
     moved = value.to(device, non_blocking=True)
-    if moved.ndim != _IMAGE_DIMENSIONS:
-        return moved
-    if moved.dtype == torch.uint8:
-        # A divisor on the device: GPUs multiply by the reciprocal of a Python number, which rounds otherwise.
-        moved = moved.float().div_(torch.full((), half_range(np.uint8), device=device)).sub_(1.0)
-    return moved.contiguous(memory_format=memory_format)
+    return moved.contiguous(memory_format=memory_format) if moved.ndim == _IMAGE_DIMENSIONS else moved
 
 
 def keep_freed_memory() -> None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
 
 from data.published.layouts.base import Layout, ReadText
 from data.published.members import (
@@ -101,8 +100,7 @@ class FolderPairs(Layout):
 def _key(member: Member) -> str:
     """Relative path without extension and without the folders that tell the side."""
     sides = RAINY_FOLDERS | CLEAN_FOLDERS
-    path = PurePosixPath(member.name).with_suffix("")
-    return "/".join([*(part for part in path.parts[:-1] if plain(part) not in sides), path.name])
+    return "/".join([*(part for part in member.folders[1:] if plain(part) not in sides), member.stem])
 
 
 def _stripped(stem: str, suffix: str) -> str:
