@@ -22,8 +22,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 from data.creation import create_test_dataset
 from options import parse_test
 from scripts._ablation.grids import GRIDS, Grid
-from scripts._ablation.runner import Runner
-from scripts._ablation.runs import Places, Run, finished, plan
+from scripts._ablation.runs import Places, Run, Runner, finished, plan
 from scripts._ablation.table import make_table
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point

@@ -21,7 +21,7 @@ import test as test_program
 import train as train_program
 from options import parse_train, save_options
 from scripts import ablate
-from scripts._ablation import runner
+from scripts._ablation import runs as runner
 from scripts._ablation.grids import GRIDS, Grid, GridRow
 from tests.conftest import small_model_flags
 
