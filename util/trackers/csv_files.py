@@ -70,10 +70,11 @@ def _read(path: Path, required: Sequence[str]) -> _Content:
     lines = [line for line in _decoded(path.read_bytes()).splitlines() if line.strip()]
     if len(lines) < 2:
         return _Content([], [])
-    delimiter = next((each for each in DELIMITERS if set(required) <= set(_cells_of(lines[0], each))), None)
+    headers = {each: [cell.strip() for cell in _cells_of(lines[0], each)] for each in DELIMITERS}
+    delimiter = next((each for each, columns in headers.items() if set(required) <= set(columns)), None)
     if delimiter is None:
         return _Content([], [], unreadable=len(lines) - 1)
-    columns = _cells_of(lines[0], delimiter)
+    columns = headers[delimiter]
     rows = [_row(columns, line, delimiter, required) for line in lines[1:]]
     return _Content(columns, [row for row in rows if row is not None], unreadable=rows[:-1].count(None))
 
@@ -88,8 +89,11 @@ def _decoded(data: bytes) -> str:
 
 
 def _cells_of(line: str, delimiter: str) -> list[str]:
+    """The cells of one line, which an unbalanced quote of another line does not change."""
+    if '"' not in line:
+        return line.split(delimiter)
     try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
         return []
 
@@ -99,7 +103,7 @@ def _row(columns: Sequence[str], line: str, delimiter: str, required: Sequence[s
     try:
         cells = _cells_of(line, delimiter)
         numbers = cells if delimiter == "," else [cell.replace(",", ".") for cell in cells]
-        row = {column: float(cell) for column, cell in zip(columns, numbers, strict=True) if cell}
+        row = {column: float(cell) for column, cell in zip(columns, numbers, strict=True) if cell.strip()}
     except ValueError:
         return None
     return row if all(column in row for column in required) else None
