@@ -24,11 +24,11 @@ WIDE = {"width": 1200, "height": 800}
 PHONE = {"width": 390, "height": 844}
 SIZE = (48, 32)  # width, height of the test pictures
 RED, GREEN, BLUE = (200, 40, 40), (40, 200, 40), (40, 40, 200)
-COLOURS = {"real_A": RED, "fake_B": GREEN, "real_B": BLUE}
+COLORS = {"real_A": RED, "fake_B": GREEN, "real_B": BLUE}
 COLUMNS = (Column("real_A", "rainy input"), Column("fake_B", "derained"), Column("real_B", "ground truth"))
 METRICS = (
     MetricColumn("psnr", "PSNR (Y)", "luma", "dB"),
-    MetricColumn("ciede2000", "Colour difference", "mean", higher_is_better=False),
+    MetricColumn("ciede2000", "Color difference", "mean", higher_is_better=False),
 )
 PSNR = {"one": 25.0, "two": 21.0, "ten": 31.0, "three": 28.0}
 ATTACK = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
@@ -37,16 +37,16 @@ HOSTILE = (*FOR_WINDOWS, 'quote"s', ATTACK, "what?x=1&y=2", "new\nline", "back\\
 NAMES = FOR_WINDOWS if os.name == "nt" else HOSTILE
 
 
-def save_pictures(folder: Path, name: str, colours: dict[str, tuple[int, int, int]] = COLOURS) -> dict[str, str]:
-    images = {label: f"images/{label}/{name}.png" for label in colours}
+def save_pictures(folder: Path, name: str, colors: dict[str, tuple[int, int, int]] = COLORS) -> dict[str, str]:
+    images = {label: f"images/{label}/{name}.png" for label in colors}
     for label, path in images.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", SIZE, colours[label]).save(folder / path)
+        Image.new("RGB", SIZE, colors[label]).save(folder / path)
     return images
 
 
 def write_page(folder: Path) -> Path:
-    """A page of four rows, with pictures of one colour for each column."""
+    """A page of four rows, with pictures of one color for each column."""
     rows = []
     for name, psnr in PSNR.items():
         scores = {"real_A": {"psnr": 20.0, "ciede2000": 9.0}, "fake_B": {"psnr": psnr, "ciede2000": 40.0 - psnr}}
@@ -124,8 +124,8 @@ def seen(page: Any, part: Any = None) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO((part or page).screenshot())).convert("RGB"))
 
 
-def colour_at(page: Any, across: float, *, box: int = 0, down: float = 0.25) -> tuple[int, ...]:
-    """The colour in a box of the viewer, at fractions of its picture's width and height."""
+def color_at(page: Any, across: float, *, box: int = 0, down: float = 0.25) -> tuple[int, ...]:
+    """The color in a box of the viewer, at fractions of its picture's width and height."""
     place = page.evaluate(
         """box => { const p = document.querySelectorAll('.stage .box')[box].querySelector('.layer:not([hidden]) img')
            .getBoundingClientRect(); return [p.x, p.y, p.width, p.height]; }""",

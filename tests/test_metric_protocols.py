@@ -34,7 +34,7 @@ def matlab_luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """Halves go up, as in MATLAB, not to the even neighbour."""
+    """Halves go up, as in MATLAB, not to the even neighbor."""
     return np.array([[math.floor(value + 0.5) for value in row] for row in values.tolist()], dtype=float)
 
 
@@ -68,7 +68,7 @@ def gaussian_ssim(a: np.ndarray, b: np.ndarray) -> float:
 def slow_box(plane: np.ndarray, factor: int) -> np.ndarray:
     """Every factor-th pixel of the box filter with a mirrored border, pixel by pixel."""
     height, width = plane.shape
-    before = (factor + 1) // 2 - 1  # MATLAB's centre of a filter is floor((f + 1) / 2), counted from one
+    before = (factor + 1) // 2 - 1  # MATLAB's center of a filter is floor((f + 1) / 2), counted from one
 
     def mirrored(index: int, length: int) -> int:
         return -1 - index if index < 0 else 2 * length - 1 - index if index >= length else index
@@ -95,8 +95,8 @@ def slow_resize(row: list[int], length: int) -> list[int]:
     mirrored = row[::-1] + row + row[::-1]
     result = []
     for index in range(length):
-        centre = (index + 0.5) / scale - 0.5
-        weights = [kernel(centre - (place - len(row))) for place in range(len(mirrored))]
+        center = (index + 0.5) / scale - 0.5
+        weights = [kernel(center - (place - len(row))) for place in range(len(mirrored))]
         value = sum(w * v for w, v in zip(weights, mirrored, strict=True)) / sum(weights)
         result.append(math.floor(min(max(value, 0), 255) + 0.5))
     return result
@@ -223,7 +223,7 @@ def test_images_of_several_strips_have_scikit_images_values(size: tuple[int, int
     assert psnr(output, target, PROTOCOLS["rgb"]) == pytest.approx(peak_signal_noise_ratio(target, output), abs=1e-9)
 
 
-def test_colour_differences_are_scikit_images() -> None:
+def test_color_differences_are_scikit_images() -> None:
     rng = np.random.default_rng(3)
     one, two = rng.integers(0, 256, (2, 4000, 3)).astype(np.uint8)
     one[::4] = one[::4, :1]  # greys
@@ -233,7 +233,7 @@ def test_colour_differences_are_scikit_images() -> None:
     assert ciede2000(rgb2lab(one), rgb2lab(two)) == pytest.approx(expected, abs=1e-8)
 
 
-def test_colours_without_chroma_take_the_others_hue() -> None:
-    grey, red = np.array([[50.0, 0.0, 0.0]]), np.array([[50.0, -1.0, 2.0]])
-    assert ciede2000(grey, red) == pytest.approx([2.3669], abs=5e-5)  # Sharma, Wu, Dalal 2005, pair 7
-    assert ciede2000(grey, grey) == pytest.approx([0.0])
+def test_colors_without_chroma_take_the_others_hue() -> None:
+    gray, red = np.array([[50.0, 0.0, 0.0]]), np.array([[50.0, -1.0, 2.0]])
+    assert ciede2000(gray, red) == pytest.approx([2.3669], abs=5e-5)  # Sharma, Wu, Dalal 2005, pair 7
+    assert ciede2000(gray, gray) == pytest.approx([0.0])

@@ -58,7 +58,7 @@ def slow_ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def slow_lab(rgb: Sequence[int]) -> Lab:
-    """IEC 61966-2-1 sRGB to CIELAB under D65, one colour."""
+    """IEC 61966-2-1 sRGB to CIELAB under D65, one color."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)]
     matrix = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
     white = (0.95047, 1.0, 1.08883)
@@ -68,7 +68,7 @@ def slow_lab(rgb: Sequence[int]) -> Lab:
 
 
 def slow_ciede2000(one: Lab, two: Lab) -> float:
-    """Sharma, Wu, Dalal 2005, eq. 2-22, one pair of Lab colours, angles in degrees."""
+    """Sharma, Wu, Dalal 2005, eq. 2-22, one pair of Lab colors, angles in degrees."""
     (l1, a1, b1), (l2, a2, b2) = one, two
     mean_c7 = ((math.hypot(a1, b1) + math.hypot(a2, b2)) / 2) ** 7
     stretch = 1.5 - 0.5 * math.sqrt(mean_c7 / (mean_c7 + 25**7))
@@ -86,18 +86,18 @@ def slow_ciede2000(one: Lab, two: Lab) -> float:
     t = 1 - 0.17 * cos(hue - 30) + 0.24 * cos(2 * hue) + 0.32 * cos(3 * hue + 6) - 0.2 * cos(4 * hue - 63)
     square = (lightness - 50) ** 2
     light = (l2 - l1) / (1 + 0.015 * square / math.sqrt(20 + square))
-    colour = (c2 - c1) / (1 + 0.045 * chroma)
+    color = (c2 - c1) / (1 + 0.045 * chroma)
     tone = d_hue / (1 + 0.015 * chroma * t)
     angle = 60 * math.exp(-((((hue % 360) - 275) / 25) ** 2))
     rotation = -2 * math.sqrt(chroma**7 / (chroma**7 + 25**7)) * math.sin(math.radians(angle))
-    return math.sqrt(light**2 + colour**2 + tone**2 + rotation * colour * tone)
+    return math.sqrt(light**2 + color**2 + tone**2 + rotation * color * tone)
 
 
 def test_luma_spans_16_to_235_and_is_not_rounded() -> None:
-    colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [1, 2, 3]]], dtype=np.uint8)
+    colors = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [1, 2, 3]]], dtype=np.uint8)
     expected = [16.0, 235.0, 16 + 65.481, 16 + (65.481 + 2 * 128.553 + 3 * 24.966) / 255]
-    assert luma(colours).dtype == np.float64
-    assert luma(colours)[0] == pytest.approx(expected, abs=1e-12)
+    assert luma(colors).dtype == np.float64
+    assert luma(colors)[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_psnr_by_hand() -> None:

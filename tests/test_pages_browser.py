@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.browser import (
     ATTACK,
-    COLOURS,
+    COLORS,
     COLUMNS,
     NAMES,
     PHONE,
@@ -61,7 +61,7 @@ def test_sorting_by_psnr_puts_the_worst_or_the_best_first(usual_page: Path, visi
     assert names(page) == ["two", "one", "three", "ten"]
     page.click("text=Best first")
     assert names(page) == ["ten", "three", "one", "two"]
-    page.select_option("#order", label="Colour difference: derained")  # where a high number is the worst
+    page.select_option("#order", label="Color difference: derained")  # where a high number is the worst
     assert names(page) == ["two", "one", "three", "ten"]
 
 
@@ -81,7 +81,7 @@ def test_filtering_by_name_and_by_a_bound(usual_page: Path, visit: Callable[...,
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_follow_the_system_until_they_are_chosen(
+def test_colors_follow_the_system_until_they_are_chosen(
     usual_page: Path, visit: Callable[..., Any], scheme: str
 ) -> None:
     page = visit(usual_page, color_scheme=scheme)
@@ -107,12 +107,12 @@ def test_a_phone_sees_no_overflow(usual_page: Path, visit: Callable[..., Any]) -
         page.keyboard.press("Escape")
 
 
-def test_rows_show_the_colours_of_the_files(usual_page: Path, visit: Callable[..., Any]) -> None:
+def test_rows_show_the_colors_of_the_files(usual_page: Path, visit: Callable[..., Any]) -> None:
     page = visit(usual_page)
     wait_for_rows(page, 12)
     shown = [seen(page, page.locator(".row canvas").nth(column)) for column in range(3)]
-    for picture, colour in zip(shown, COLOURS.values(), strict=True):
-        assert (picture[20:-20, 20:-20] == colour).all()
+    for picture, color in zip(shown, COLORS.values(), strict=True):
+        assert (picture[20:-20, 20:-20] == color).all()
 
 
 def test_a_missing_file_is_said_and_holds_up_nothing(tmp_path: Path, visit: Callable[..., Any]) -> None:

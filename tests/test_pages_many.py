@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import COLOURS, COLUMNS, METRICS, WIDE, save_pictures
+from tests.browser import COLORS, COLUMNS, METRICS, WIDE, save_pictures
 from util.pages.manifest import ResultManifest, Row
 from util.pages.result_page import write_result_page
 
@@ -96,7 +96,7 @@ def resident(process: int) -> float:
 
 def write_thousand(folder: Path) -> Path:
     rng = np.random.default_rng(1)
-    first = {label: folder / f"{label}.png" for label in COLOURS}
+    first = {label: folder / f"{label}.png" for label in COLORS}
     for path in first.values():
         small = Image.fromarray(rng.integers(0, 256, (160, 240, 3), dtype=np.uint8))
         small.resize((481, 321), Image.Resampling.BICUBIC).save(path)  # about as many bytes as a photo
@@ -104,7 +104,7 @@ def write_thousand(folder: Path) -> Path:
     for number in range(1000):
         for label, path in first.items():
             os.link(path, folder / f"{label}_{number}.png")
-        images = {label: f"{label}_{number}.png" for label in COLOURS}
+        images = {label: f"{label}_{number}.png" for label in COLORS}
         scores = {"real_A": {"psnr": 20.0}, "fake_B": {"psnr": float(rng.uniform(20, 30))}}
         rows.append(Row(f"row {number}", images, scores))
     return write_result_page(folder, ResultManifest("run", COLUMNS, tuple(rows), metrics=METRICS[:1]))

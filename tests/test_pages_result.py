@@ -212,7 +212,7 @@ def test_the_summary_and_the_orders_use_the_headings_of_what_is_compared(tmp_pat
         (PSNR, (20.0, 20.001), "same"),
     ],
 )
-def test_the_change_is_coloured_by_what_is_better(
+def test_the_change_is_colored_by_what_is_better(
     tmp_path: Path, metric: MetricColumn, scores: tuple[float, float], verdict: str
 ) -> None:
     page = page_of(tmp_path, scored(scores, metric=metric))

@@ -29,7 +29,7 @@ def progress_at(total: int) -> Progress:
     return Progress(epoch, EPOCHS, within, PER_EPOCH, total, 2e-4, 3.0, 0.1)
 
 
-def grey(level: int) -> np.ndarray:
+def gray(level: int) -> np.ndarray:
     return np.full((32, 48, 3), level, dtype=np.uint8)
 
 
@@ -38,7 +38,7 @@ def report(page: WebPage, totals: range) -> None:
     for total in totals:
         page.scalars(progress_at(total), {"G": total / 10})
         page.metrics(progress_at(total), {"psnr": 20 + total / 50})
-        page.images(progress_at(total), {"fake_B": grey(min(total, 255)), ATTACK: grey(0)})
+        page.images(progress_at(total), {"fake_B": gray(min(total, 255)), ATTACK: gray(0)})
 
 
 @pytest.fixture

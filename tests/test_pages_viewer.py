@@ -15,7 +15,7 @@ from tests.browser import (
     COLUMNS,
     GREEN,
     RED,
-    colour_at,
+    color_at,
     open_viewer,
     places,
     save_pictures,
@@ -31,16 +31,16 @@ pytestmark = pytest.mark.browser
 def test_the_slider_moves_by_mouse_and_by_keys(usual_page: Path, visit: Callable[..., Any]) -> None:
     page = visit(usual_page)
     open_viewer(page, "s")
-    assert (colour_at(page, 0.4), colour_at(page, 0.6)) == (RED, GREEN)
+    assert (color_at(page, 0.4), color_at(page, 0.6)) == (RED, GREEN)
     box = page.locator(".stage .box").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 30)
     page.mouse.up()
-    assert (colour_at(page, 0.6), colour_at(page, 0.95)) == (RED, GREEN)
+    assert (color_at(page, 0.6), color_at(page, 0.95)) == (RED, GREEN)
     page.focus(".handle")
     page.keyboard.press("Home")
-    assert colour_at(page, 0.2) == GREEN
+    assert color_at(page, 0.2) == GREEN
     assert page.get_attribute(".handle", "aria-valuenow") == "0"
 
 
@@ -69,7 +69,7 @@ def test_zoom_and_movement_are_the_same_in_all_columns(usual_page: Path, visit: 
     assert places(page) == whole
 
 
-def test_magnified_pixels_are_squares_of_their_own_colour(tmp_path: Path, visit: Callable[..., Any]) -> None:
+def test_magnified_pixels_are_squares_of_their_own_color(tmp_path: Path, visit: Callable[..., Any]) -> None:
     board = (np.indices((8, 8)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).save(tmp_path / "board.png")
     rows = (Row("board", {"real_A": "board.png"}),)
@@ -86,13 +86,13 @@ def test_differences_are_absolute_and_magnified(usual_page: Path, visit: Callabl
     open_viewer(page, "d")
     assert page.locator(".stage .box").count() == 2  # input and output, each to the ground truth
     for gain in (4, 2, 1):
-        expected = [np.minimum(gain * np.abs(np.subtract(colour, BLUE)), 255) for colour in (RED, GREEN)]
-        shown = [colour_at(page, 0.5, box=box) for box in (0, 1)]
+        expected = [np.minimum(gain * np.abs(np.subtract(color, BLUE)), 255) for color in (RED, GREEN)]
+        shown = [color_at(page, 0.5, box=box) for box in (0, 1)]
         assert np.abs(np.subtract(shown, expected)).max() <= 1
         page.keyboard.press("f")
     page.keyboard.press("d")  # now to the input
     wait_for_pictures(page)
-    assert np.abs(np.subtract(colour_at(page, 0.5), np.abs(np.subtract(GREEN, RED)))).max() <= 1
+    assert np.abs(np.subtract(color_at(page, 0.5), np.abs(np.subtract(GREEN, RED)))).max() <= 1
     assert page.locator(".stage .caption .words").all_inner_texts() == [
         "| derained − rainy input |",
         "| ground truth − rainy input |",
@@ -105,12 +105,12 @@ def test_the_keyboard_alone_is_enough(usual_page: Path, visit: Callable[..., Any
     page.keyboard.press("Enter")
     assert page.is_visible(".viewer") and page.inner_text(".viewer .name") == "one"
     wait_for_pictures(page)
-    for key, colour in (("1", RED), ("2", GREEN), ("3", BLUE)):
+    for key, color in (("1", RED), ("2", GREEN), ("3", BLUE)):
         page.keyboard.press("o")
         page.keyboard.press(key)
-        assert colour_at(page, 0.5) == colour
+        assert color_at(page, 0.5) == color
     page.keyboard.press(" ")
-    assert colour_at(page, 0.5) == GREEN
+    assert color_at(page, 0.5) == GREEN
     page.keyboard.press("ArrowRight")
     assert page.inner_text(".viewer .name") == "ten"
     page.keyboard.press("?")

@@ -140,7 +140,7 @@ def test_resume_keeps_tables_that_a_spreadsheet_saved_again(tmp_path: Path, dial
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04\n\x00\x01\n\x02", b"epoch,total\n1,1\n", b"Zeit|Wert\n1|2\n"])
-def test_losses_that_cannot_be_read_are_kept_beside_with_a_warning(
+def test_losses_that_cannot_be_read_are_kept_with_a_warning(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "losses.csv").write_bytes(content)

@@ -36,7 +36,7 @@ def report(tracker: Tracker, totals: list[int]) -> None:
     """Losses at each of these numbers of images, pictures and a validation at the last."""
     for total in totals:
         tracker.scalars(progress_at(total), {"G": total / 10})
-    tracker.images(progress_at(totals[-1]), {"fake_B": RED, "grey": RED[:, :, :1]})
+    tracker.images(progress_at(totals[-1]), {"fake_B": RED, "gray": RED[:, :, :1]})
     tracker.metrics(progress_at(totals[-1]), {"psnr": 21.5})
     tracker.close()
 
@@ -57,7 +57,7 @@ def test_tensorboards_own_reader_finds_everything_once_after_a_resume(tmp_path: 
     assert curve("validation/psnr") == [(200, 21.5)]
     pictures = events.Images("pictures/fake_B")
     assert [(picture.step, picture.width, picture.height) for picture in pictures] == [(200, 6, 4)]
-    assert events.Images("pictures/grey")
+    assert events.Images("pictures/gray")
 
 
 def test_a_new_run_does_not_mix_its_events_with_those_of_the_one_before(tmp_path: Path) -> None:
