@@ -21,9 +21,21 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 import torch
 
-from scripts._export.formats import FORMATS, check_packages
-from scripts._export.network import PRECISIONS, AnySize, describe, stride_of, the_network
-from scripts._export.parity import SIZES, Difference, differences, pictures, require_parity, table
+from scripts._export import (
+    FORMATS,
+    PRECISIONS,
+    SIZES,
+    AnySize,
+    Difference,
+    check_packages,
+    describe,
+    differences,
+    pictures,
+    require_parity,
+    stride_of,
+    table,
+    the_network,
+)
 from scripts._trained import FLAGS_HELP, Trained, load_trained
 from util.command_line import CommandLine, set_up_logging
 from util.engine.inference import Translator

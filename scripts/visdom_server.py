@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from scripts._visdom import files
+from scripts import _visdom
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
 
@@ -53,19 +53,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def prepare_page(args: argparse.Namespace) -> None:
     """See to it that the page's files are there."""
-    static = files.static_folder()
-    if (version := files.installed_version()) != files.VISDOM_VERSION:
-        print(f"The files are those of Visdom {files.VISDOM_VERSION}; {version} may want others.")
+    static = _visdom.static_folder()
+    if (version := _visdom.installed_version()) != _visdom.VISDOM_VERSION:
+        print(f"The files are those of Visdom {_visdom.VISDOM_VERSION}; {version} may want others.")
     wanted = args.fetch_browser_files or args.browser_packages is not None
-    if wanted and files.missing_files(static):
+    if wanted and _visdom.missing_files(static):
         if args.fetch_browser_files:
-            print(f"Fetching {len(files.PACKAGES)} packages with npm ...", flush=True)
-        count = files.get_files(static, args.browser_packages, may_fetch=args.fetch_browser_files)
+            print(f"Fetching {len(_visdom.PACKAGES)} packages with npm ...", flush=True)
+        count = _visdom.get_files(static, args.browser_packages, may_fetch=args.fetch_browser_files)
         print(f"{count} files of the page checked and put into {static}")
     elif args.fetch_browser_files and args.browser_packages is not None:
-        files.fetch(args.browser_packages)
+        _visdom.fetch(args.browser_packages)
         print(f"The packages are in {args.browser_packages}")
-    files.require_files(static)
+    _visdom.require_files(static)
 
 
 @entry_point
@@ -73,10 +73,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, complete the page, serve until Ctrl-C."""
     args = parse(argv)
     prepare_page(args)
-    from scripts._visdom.serving import serve
 
     with contextlib.suppress(KeyboardInterrupt):
-        serve(
+        _visdom.serve(
             args.port,
             args.hostname,
             args.env_path,

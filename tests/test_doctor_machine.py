@@ -182,7 +182,7 @@ def test_a_port_that_somebody_else_has() -> None:
 
 
 def test_the_page_is_as_complete_as_the_server_script_says() -> None:
-    from scripts._visdom import files
+    from scripts import _visdom
 
-    complete = not files.missing_files(files.static_folder())
+    complete = not _visdom.missing_files(_visdom.static_folder())
     assert only(machine.check_page()).status == (OK if complete else WARNING)

@@ -19,9 +19,20 @@ from models.networks.resnet import ResnetGenerator
 from models.networks.resunet import ResidualUnetGenerator
 from models.networks.unet import UnetGenerator
 from scripts import export
-from scripts._export.formats import FORMATS, check_packages, metadata_of
-from scripts._export.network import SMALLEST_SIDE, AnySize, mirrored, project_version, the_network
-from scripts._export.parity import SIZES, differences, pictures, require_parity
+from scripts._export import (
+    FORMATS,
+    SIZES,
+    SMALLEST_SIDE,
+    AnySize,
+    check_packages,
+    differences,
+    metadata_of,
+    mirrored,
+    pictures,
+    project_version,
+    require_parity,
+    the_network,
+)
 from util.errors import EXIT_USER_ERROR, UserError
 from util.layers import pad_to_multiple
 

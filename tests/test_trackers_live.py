@@ -23,7 +23,7 @@ pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 180.0
 SERVE = (
-    "import sys; from scripts._visdom.serving import serve; from pathlib import Path; "
+    "import sys; from scripts._visdom import serve; from pathlib import Path; "
     "serve(int(sys.argv[1]), 'localhost', Path(sys.argv[2]), local=True, readonly=False, started=print)"
 )
 

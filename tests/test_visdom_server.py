@@ -20,9 +20,8 @@ from typing import Any
 
 import pytest
 
-from scripts import visdom_server
-from scripts._visdom import files
-from scripts._visdom.files import PACKAGES, Package
+from scripts import _visdom, visdom_server
+from scripts._visdom import PACKAGES, Package
 from util.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +46,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two packages in a folder, which stand for all that the page needs."""
     folder = tmp_path / "packages"
     table = (write_package(folder, "one", b"first"), write_package(folder, "two", b"second"))
-    monkeypatch.setattr(files, "PACKAGES", table)
+    monkeypatch.setattr(_visdom, "PACKAGES", table)
     return folder
 
 
@@ -73,18 +72,18 @@ def test_the_table_has_every_file_that_visdom_itself_would_download() -> None:
 
 def test_files_come_out_of_the_packages_to_where_visdom_looks(packages: Path, tmp_path: Path) -> None:
     static = tmp_path / "static"
-    assert files.missing_files(static) == ["js/one.js", "js/two.js"]
-    assert files.get_files(static, packages, may_fetch=False) == 2
+    assert _visdom.missing_files(static) == ["js/one.js", "js/two.js"]
+    assert _visdom.get_files(static, packages, may_fetch=False) == 2
     assert (static / "js" / "one.js").read_bytes() == b"first"
     assert (static / "js" / "two.js").read_bytes() == b"second"
     assert (static / "version.built").read_text(encoding="utf-8") == "0.2.4"
     assert not list(tmp_path.rglob("escaped.js"))
-    files.require_files(static)
+    _visdom.require_files(static)
 
 
 def test_missing_files_are_named_with_what_to_do(packages: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"2 files are missing \(js/one.js, js/two.js\); add --fetch_browser_files"):
-        files.require_files(tmp_path / "static")
+        _visdom.require_files(tmp_path / "static")
 
 
 def test_a_package_that_npm_does_not_vouch_for_is_refused_and_nothing_is_written(
@@ -92,14 +91,14 @@ def test_a_package_that_npm_does_not_vouch_for_is_refused_and_nothing_is_written
 ) -> None:
     write_package(packages, "two", b"something else")
     with pytest.raises(UserError, match=r"two-1\.0\.0\.tgz: is not the package that npm vouches for"):
-        files.get_files(tmp_path / "static", packages, may_fetch=False)
+        _visdom.get_files(tmp_path / "static", packages, may_fetch=False)
     assert not (tmp_path / "static").exists()
 
 
 def test_a_lacking_package_is_named(packages: Path, tmp_path: Path) -> None:
     (packages / "one-1.0.0.tgz").unlink()
     with pytest.raises(UserError, match=r"one-1\.0\.0\.tgz cannot be read .*--fetch_browser_files"):
-        files.get_files(tmp_path / "static", packages, may_fetch=False)
+        _visdom.get_files(tmp_path / "static", packages, may_fetch=False)
 
 
 def test_only_what_lacks_is_fetched_by_exact_version(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +109,9 @@ def test_only_what_lacks_is_fetched_by_exact_version(packages: Path, monkeypatch
         commands.append(command)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(files.shutil, "which", lambda _: "npm")
-    monkeypatch.setattr(files.subprocess, "run", run)
-    files.fetch(packages)
+    monkeypatch.setattr(_visdom.shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(_visdom.subprocess, "run", run)
+    _visdom.fetch(packages)
     assert len(commands) == 1
     assert commands[0][:2] == ["npm", "pack"] and "--ignore-scripts" in commands[0]
     assert [word for word in commands[0] if "@" in word] == ["two@1.0.0"]
@@ -120,19 +119,19 @@ def test_only_what_lacks_is_fetched_by_exact_version(packages: Path, monkeypatch
 
 def test_without_npm_the_way_around_is_told(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (packages / "two-1.0.0.tgz").unlink()
-    monkeypatch.setattr(files.shutil, "which", lambda _: None)
+    monkeypatch.setattr(_visdom.shutil, "which", lambda _: None)
     with pytest.raises(UserError, match=r"npm is not installed .*--browser_packages FOLDER"):
-        files.fetch(packages)
+        _visdom.fetch(packages)
 
 
 def test_what_npm_complains_of_is_passed_on(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (packages / "two-1.0.0.tgz").unlink()
     complaint = "npm warn old\nnpm error code ENOTFOUND\nnpm error A complete log of this run is in /x\n"
     failed = subprocess.CompletedProcess([], 1, "", complaint)
-    monkeypatch.setattr(files.shutil, "which", lambda _: "npm")
-    monkeypatch.setattr(files.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(_visdom.shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(_visdom.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(UserError, match=r"npm failed \(code ENOTFOUND\)"):
-        files.fetch(packages)
+        _visdom.fetch(packages)
 
 
 def test_a_port_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +150,7 @@ def taken_port() -> Iterator[int]:
 def test_a_port_in_use_is_one_sentence(
     packages: Path, tmp_path: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(files, "static_folder", lambda: tmp_path / "static")
+    monkeypatch.setattr(_visdom, "static_folder", lambda: tmp_path / "static")
     code = visdom_server.main(
         ["--port", str(taken_port), "--env_path", str(tmp_path / "env"), "--browser_packages", str(packages)]
     )
@@ -166,7 +165,7 @@ def test_the_page_opens_and_nothing_outside_of_it_does(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     call = f"serve({port}, 'localhost', Path({str(tmp_path)!r}), local=True, readonly=False, started=print)"
-    code = f"from pathlib import Path; from scripts._visdom.serving import serve; {call}"
+    code = f"from pathlib import Path; from scripts._visdom import serve; {call}"
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

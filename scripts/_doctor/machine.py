@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts import _visdom
 from scripts._bootstrap import python_of, wrong_python
 from scripts._doctor.checks import OK, PROBLEM, WARNING, Finding
-from scripts._visdom import files
 from util.errors import UserError
 from util.text import first_names
 
@@ -382,11 +382,11 @@ def check_server(address: str, port: int) -> Iterator[Finding]:
 def check_page() -> Iterator[Finding]:
     """The files that the page needs and Visdom's package lacks."""
     try:
-        static = files.static_folder()
+        static = _visdom.static_folder()
     except UserError as error:  # it is not installed
         yield Finding(WARNING, "Visdom page", str(error))
         return
-    missing = files.missing_files(static)
+    missing = _visdom.missing_files(static)
     if missing:
         found = f"{len(missing)} of its files are missing in {static}, so it would stay blank"
         yield Finding(WARNING, "Visdom page", found, f"{START} --fetch_browser_files (npm, 25 MB, once)")

@@ -1,4 +1,4 @@
-"""The files that Visdom's web page needs and its package lacks: which, whether they are there, and getting them.
+"""Visdom's server without the download that its own command begins with, and the files that its web page needs.
 
 Visdom downloads them one by one from several hosts when its own command starts. The same files are in packages of the
 npm registry, which ``npm`` fetches from wherever it is configured to. Standard library only.
@@ -7,16 +7,19 @@ npm registry, which ``npm`` fetches from wherever it is configured to. Standard 
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from util.errors import UserError
 from util.files import write_atomically
@@ -287,3 +290,50 @@ def get_files(static: Path, packages: Path | None, *, may_fetch: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
         fetch(Path(folder))
         return place(Path(folder), static)
+
+
+def serve(
+    port: int, hostname: str, env_path: Path | None, *, local: bool, readonly: bool, started: Callable[[int], None]
+) -> None:
+    """Run the server until it is stopped; ``started`` is called with the port once it listens.
+
+    ``local`` lets nobody on other machines in. ``env_path`` is where saved plots are, Visdom's own folder if None.
+
+    Raises:
+        UserError: the port is taken, or the folder cannot be used.
+    """
+    from tornado.web import StaticFileHandler
+    from visdom.server.app import tornado_settings
+    from visdom.server.defaults import DEFAULT_ENV_PATH
+    from visdom.server.run_server import start_server
+
+    class PageFiles(StaticFileHandler):
+        """Lets the page name the user's style sheet as ``../user/style.css``, which tornado 6.6 and later refuse.
+
+        The address alone is allowed, without looking at a file; what is served stays inside of Visdom's folder.
+        """
+
+        @classmethod
+        def make_static_url(cls, settings: dict[str, Any], path: str, include_version: bool = True) -> str:
+            return super().make_static_url(settings, path, include_version and ".." not in path.split("/"))
+
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    tornado_settings["static_handler_class"] = PageFiles
+    folder = str(env_path or DEFAULT_ENV_PATH)
+    try:
+        start_server(
+            port=port,
+            hostname=hostname,
+            base_url="",
+            env_path=folder,
+            readonly=readonly,
+            bind_local=local,
+            print_func=started,
+        )
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise UserError(f"--port {port}, --env_path {folder}: {error}; choose others.") from error
+        raise UserError(
+            f"--port {port}: in use already, perhaps by a Visdom server; choose another here and with "
+            f"train.py --display_port."
+        ) from error

@@ -1,1 +1,0 @@
-"""What export.py is made of."""

@@ -1,1 +1,0 @@
-"""Visdom's page without internet, for visdom_server.py."""
