@@ -22,7 +22,7 @@ from data.creation import create_test_dataset
 from data.derain.network import Network
 from data.derain.run import derain
 from models import MODELS, create_model
-from models.networks.describe import describe_state
+from models.networks import describe_state
 from options import Options, parse_test
 from options.flags import TEST
 from options.memory_check import limited_weights

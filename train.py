@@ -19,7 +19,7 @@ import torch
 
 from data.creation import create_training_loader, create_validation_dataset
 from models import MODELS, Model, create_model
-from models.networks.describe import describe_state
+from models.networks import describe_state
 from options import Options, parse_train, save_options
 from options.checks import decided_by_host
 from options.flags import TRAIN

@@ -17,7 +17,7 @@ from data import CACHES, DEFAULT_VAL_PHASE
 from data.transforms import PREPROCESS
 from models.losses import GAN_MODES
 from models.networks import DISCRIMINATORS, GENERATORS
-from models.networks.init import INIT_TYPES
+from models.networks.factory import INIT_TYPES
 from models.networks.nafnet import BLOCKS
 from models.networks.norm import NORMS
 from options.schema import (

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from models.networks.describe import describe_state, generator_options
+from models.networks import describe_state, generator_options
 from options.flags import PROGRAMS
 from options.schema import convert
 from util.engine.weights import find_network, load_file

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models import create_model
 from models.base_model import Model
-from models.networks.describe import describe_state
+from models.networks import describe_state
 from options import Options, parse_test
 from util.engine.weights import load_weights, published_file
 

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 
 import test as test_program
-from models.networks import create_discriminator, create_generator
-from models.networks.describe import generator_options
+from models.networks import create_discriminator, create_generator, generator_options
 from options import parse_test
 from util.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from util.names import SHIPPED

@@ -10,7 +10,7 @@ import open_clip
 import pytest
 import torch
 
-from models.networks import clip
+from models.networks import semantic
 from models.networks.semantic import create_semantic_encoder
 from scripts import get_clip
 
@@ -111,8 +111,8 @@ def test_weights_with_a_broken_number_are_refused(weights: Path, capsys: pytest.
 def test_without_network_there_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(clip, "_is_cached", lambda repository: False)
-    monkeypatch.setattr(clip, "_hub_answers", lambda: False)
+    monkeypatch.setattr(semantic, "_is_cached", lambda repository: False)
+    monkeypatch.setattr(semantic, "_hub_answers", lambda: False)
     assert get_clip.main([]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.networks import create_generator
-from models.networks.describe import generator_options
+from models.networks import create_generator, generator_options
 from models.networks.nafnet import ChannelNorm, NAFBlock
 
 Array = NDArray[np.float64]

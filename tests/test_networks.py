@@ -23,7 +23,7 @@ from models.networks import (
     sample_locations,
 )
 from models.networks.batching import can_batch, encode_together, forward_together, generate_together
-from models.networks.init import INIT_TYPES, initialize
+from models.networks.factory import INIT_TYPES, initialize
 from models.networks.norm import make_norm, mixes_samples
 from models.networks.patchgan import PatchDiscriminator
 from models.networks.tapped import tap_widths

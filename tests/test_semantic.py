@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.networks import clip
+from models.networks import semantic
 from models.networks.semantic import SemanticEncoder, create_semantic_encoder
 from util.errors import UserError
 
@@ -83,7 +83,7 @@ def test_no_weight_is_copied_for_each_patch(tiny_clip: Path) -> None:
 
 def test_a_tower_without_a_transformer_stays_as_it_is() -> None:
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
-    clip.let_patches_lead(nn.Sequential(attention))
+    semantic.let_patches_lead(nn.Sequential(attention))
     assert attention.batch_first
 
 
@@ -127,8 +127,8 @@ def test_missing_weights_without_a_network_are_told_at_once(monkeypatch: pytest.
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("a download was tried")
 
-    monkeypatch.setattr(clip, "_is_cached", lambda repository: False)
-    monkeypatch.setattr(clip, "_hub_answers", lambda: False)
+    monkeypatch.setattr(semantic, "_is_cached", lambda repository: False)
+    monkeypatch.setattr(semantic, "_hub_answers", lambda: False)
     monkeypatch.setattr(open_clip, "create_model", refuse)
     with pytest.raises(UserError, match=r"cannot be had .*--lambda_intra 0"):
         create_semantic_encoder("clip")

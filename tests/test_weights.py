@@ -16,8 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.networks import create_generator
-from models.networks.describe import describe_state
+from models.networks import create_generator, describe_state
 from options.runs import options_beside
 from util.engine.weights import load_file, load_net, load_nets, net_file, save_atomically, save_nets
 from util.errors import UserError

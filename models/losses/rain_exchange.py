@@ -27,7 +27,7 @@ from torch import Tensor
 WINDOW = 31  # pixels; the sides of the squares in which a streak is compared with what is around it
 BELOW_MEAN = 0.5  # standard deviations; streaks raise the mean around them, so the ground lies below it
 STRENGTHS = (0.5, 2.5)  # bounds of s
-VEIL_LIGHT = (0.0, 1.0)  # bounds of A0, grey, in [-1, 1]: no darker than half of white
+VEIL_LIGHT = (0.0, 1.0)  # bounds of A0, gray, in [-1, 1]: no darker than half of white
 SMALL_ERROR = 0.1  # up to which berHu is L1, of images in [-1, 1]: 13 levels of 8 bits
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from models.networks.generator import Generator, State
-from models.networks.init import initialize
-from models.networks.nafnet import BLOCKS, NAFNetGenerator
+from models.networks.nafnet import NAFNetGenerator
 from models.networks.patch_sampler import PatchSampler
 from models.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from models.networks.resnet import ResnetGenerator
@@ -34,6 +34,15 @@ BASIC_LAYERS = 3  # the 70×70 PatchGAN
 
 Discriminator = PatchDiscriminator | PixelDiscriminator
 
+# As published with CycleGAN (normal 0.02) and CUT (Xavier 0.02)
+_INITIALIZERS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "normal": lambda weight, gain: nn.init.normal_(weight, 0.0, gain),
+    "xavier": lambda weight, gain: nn.init.xavier_normal_(weight, gain=gain),
+    "kaiming": lambda weight, gain: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"),
+    "orthogonal": lambda weight, gain: nn.init.orthogonal_(weight, gain=gain),
+}
+INIT_TYPES = tuple(_INITIALIZERS)
+
 
 def create_generator(
     name: str,
@@ -46,11 +55,13 @@ def create_generator(
     antialias_down: bool = True,
     antialias_up: bool = True,
     residual: bool = False,
-    nafnet_blocks: str = BLOCKS,
     init_type: str = "xavier",
     init_gain: float = 0.02,
+    **own: Any,
 ) -> Generator:
     """An initialized generator. Settings that its family has no use for change nothing.
+
+    ``own`` are settings that one family alone knows, such as ``nafnet_blocks``.
 
     Raises:
         ValueError: ``name`` is not in the registry.
@@ -68,7 +79,7 @@ def create_generator(
         antialias_down=antialias_down,
         antialias_up=antialias_up,
         residual=residual,
-        nafnet_blocks=nafnet_blocks,
+        **own,
         **settings,
     )
     initialize(generator, init_type, init_gain)
@@ -118,6 +129,30 @@ def create_sampler(
     sampler = PatchSampler(widths, mlp=name == "mlp_sample", embedding=embedding, normalize=normalize)
     initialize(sampler, init_type, init_gain)
     return sampler
+
+
+@torch.no_grad()
+def initialize(network: nn.Module, init_type: str = "normal", gain: float = 0.02) -> nn.Module:
+    """Initialize every convolution and linear layer in place and return ``network``.
+
+    Biases become 0; batch-norm weights are drawn from N(1, gain). ``gain`` is the standard deviation for
+    ``normal``, a factor for ``xavier`` and ``orthogonal``, and unused by ``kaiming``.
+
+    Raises:
+        ValueError: ``init_type`` is not one of :data:`INIT_TYPES`.
+    """
+    if init_type not in _INITIALIZERS:
+        raise ValueError(f"init_type must be one of {INIT_TYPES}, not {init_type!r}")
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            _INITIALIZERS[init_type](module.weight, gain)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, gain)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    return network
 
 
 def generator_options(state: State) -> dict[str, str]:

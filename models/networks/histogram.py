@@ -21,7 +21,7 @@ from util.layers import at_least_float32
 Film = tuple[Tensor, Tensor]
 """Scale and shift of a layer's channels, [N, C, 1, 1] each."""
 LEVELS = 32
-"""Grey levels at which each of the two histograms is taken, spread evenly over [-1, 1]."""
+"""Gray levels at which each of the two histograms is taken, spread evenly over [-1, 1]."""
 FEWEST = 0.001
 """Share of the places below which fewer make little difference."""
 _SLOPE = 0.2
@@ -71,7 +71,7 @@ class Modulation(nn.Module):
         self.films = nn.ModuleList(nn.Linear(hidden, 2 * width) for width in widths)
 
     def start_at_none(self) -> None:
-        """Scale by 1 and shift by 0, whatever the image; called after initialisation."""
+        """Scale by 1 and shift by 0, whatever the image; called after initialization."""
         self.hidden.reset_parameters()
         for film in self.films:
             assert isinstance(film, nn.Linear)

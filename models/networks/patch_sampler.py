@@ -19,7 +19,7 @@ class PatchSampler(nn.Module):
 
     Args:
         widths: channels of each feature map that will be passed in.
-        mlp: project with a two-layer perceptron (``mlp_sample``); otherwise only normalise (``sample``).
+        mlp: project with a two-layer perceptron (``mlp_sample``); otherwise only normalize (``sample``).
         embedding: width of the perceptron.
         normalize: divide each embedding by its L2 norm.
     """

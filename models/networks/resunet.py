@@ -1,7 +1,7 @@
 """Residual U-Net: a small generator for restoration that works at half resolution and below.
 
 The image is folded, 2 × 2 pixels into channels, without loss (as in FFDNet, Zhang et al. 2018); residual blocks without
-normalisation follow at 1/2, 1/4 and 1/8, and skips are added. Without instance norm the network sees how bright and how
+normalization follow at 1/2, 1/4 and 1/8, and skips are added. Without instance norm the network sees how bright and how
 contrasty its input is, so it can leave a clean picture alone, and a tile comes out like the whole image.
 """
 

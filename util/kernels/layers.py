@@ -96,7 +96,7 @@ class FastConv2d(nn.Conv2d):
     """Wide kernels between an image and many channels are as fast as others.
 
     A convolution computes in vectors of channels, of which an image fills three places. So one direction of the kernel
-    goes into the channels: k neighbours in a row stand side by side as k · C channels, and the kernel becomes k × 1.
+    goes into the channels: k neighbors in a row stand side by side as k · C channels, and the kernel becomes k × 1.
 
     With a compiler (:meth:`fuse`), 3 × 3 kernels between many channels become Winograd's convolution.
     """
@@ -156,7 +156,7 @@ class FastConv2d(nn.Conv2d):
         return output if self.bias is None else output + self.bias.to(output.dtype).view(1, -1, 1, 1)
 
     def _spread(self, x: Tensor) -> Tensor:
-        """Few inputs: each place sees its neighbours in the row as channels of its own."""
+        """Few inputs: each place sees its neighbors in the row as channels of its own."""
         columns, rows = self.kernel_size[1], self.kernel_size[0]
         assert isinstance(self.padding, tuple)  # _rewritable has seen to it
         above, beside = self.padding
@@ -224,7 +224,7 @@ class _Spread(Function):
         ctx.columns = columns
         pixels, (per_image, per_row, per_pixel) = _pixels(x)
         n, height, width, channels = pixels.shape
-        # With channels last, k neighbours' channels already follow each other in memory.
+        # With channels last, k neighbors' channels already follow each other in memory.
         row = pixels.as_strided(
             (n, height, width - columns + 1, columns * channels), (per_image, per_row, per_pixel, 1)
         )
