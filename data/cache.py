@@ -36,7 +36,7 @@ _PREFIX = "decoded-"
 
 
 class ImageCache:
-    """Room for images of known shapes, filled by whoever decodes one first.
+    """Room for images of known shapes, filled by the process that decodes one first.
 
     Every process that has a copy (forked or unpickled) sees the same images. Two workers that put the same image
     write the same bytes, so nothing is locked.
@@ -104,7 +104,7 @@ class ImageCache:
         return self._bytes
 
     def get(self, number: int) -> Pixels | None:
-        """Image ``number`` [H, W, C], not to be written to; None if nobody has put it yet or there is no room."""
+        """Image ``number`` [H, W, C], not to be written to; None if it has not been put yet or there is no room."""
         if number >= self.kept or self._mapped()[number] != _READY:
             return None
         return self._slot(number)
@@ -125,7 +125,7 @@ class ImageCache:
 
 
 class CacheRoom:
-    """The room that the caches of a run share: whoever comes first takes what it needs, up to what is left."""
+    """The memory that the caches of a run share: first come, first served."""
 
     def __init__(self, budget: int, folder: Path | None = None) -> None:
         """``budget`` in bytes; ``folder`` as for :class:`ImageCache`."""

@@ -134,11 +134,11 @@ def create_validation_dataset(opt: argparse.Namespace, streams: Sequence[Stream]
             smallest_pair=SSIM_WINDOW,
         )
     except UnfitPairs as error:
-        raise UserError(f"validation on {opt.val_phase}: {error.complaint}; mend that, {advice}.") from error
+        raise UserError(f"validation on {opt.val_phase}: {error.complaint}; fix that, {advice}.") from error
 
 
 def _validation_units(opt: argparse.Namespace, ends: tuple[str, str]) -> list[Unit]:
-    """The units of ``--val_phase``; none where it has no images and nobody asked for validation."""
+    """The units of ``--val_phase``; none where it has no images and validation was not asked for."""
     dataroot, phase = _dataroot(opt), opt.val_phase
     source = f"{phase}{ends[0]}"
     exists = any(existing_folder(dataroot, name) for name in (source, phase))
@@ -155,7 +155,7 @@ def _validation_units(opt: argparse.Namespace, ends: tuple[str, str]) -> list[Un
             raise
         raise UserError(
             f"--val_freq: {dataroot} has no folder '{source}' to validate on; make it, with ground truth of the same "
-            "file names beside it, or pass --val_freq 0 to train without validation."
+            "file names next to it, or pass --val_freq 0 to train without validation."
         ) from error
 
 

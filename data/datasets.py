@@ -128,7 +128,7 @@ class _Group:
         self.streams = streams
         self._transform, self._skip_bad = settings.transform, settings.skip_bad
         self._channels = [settings.channels[stream.channels] for stream in streams]
-        # Workers share this memory as long as nobody counts references in it, as a list of paths would.
+        # Workers share this memory as long as no references are counted in it, as a list of paths would.
         self._paths = [PackedPaths(unit[side].path for unit in checked.units) for side in range(len(streams))]
         self._parts = [file.part for file in checked.units[0]]
         self._caches: list[ImageCache] = []
@@ -264,7 +264,7 @@ class UnalignedDataset(StreamDataset):
 class AlignedDataset(StreamDataset):
     """All streams show the same scenes and get the same crop and the same flip.
 
-    Of two streams there are two layouts, told apart by what exists: if there is a folder ``<dataroot>/<phase>``, each
+    Of two streams there are two layouts, chosen by what exists: if there is a folder ``<dataroot>/<phase>``, each
     image in it holds A on its left and B on its right half, as in pix2pix; otherwise ``<dataroot>/<phase>A`` and
     ``<dataroot>/<phase>B`` hold images that match by relative path without extension.
     """
@@ -358,7 +358,7 @@ class TestDataset:
 
         Args:
             units: ``(source,)`` each, or ``(source, target)`` each.
-            channels: 1 (grey) or 3 (RGB), of the source and of the target.
+            channels: 1 (gray) or 3 (RGB), of the source and of the target.
             num_test: use only the first that many.
             skip_bad: leave out unreadable images, and pairs with one; they are listed in ``skipped``.
             smallest_pair: pixels that a pair needs on each side to be compared.

@@ -309,7 +309,7 @@ def find_test_units(*, dataroot: Path, phase: str, ends: tuple[str, str], eval_p
         return alone
     raise UnfitPairs(
         matching.complaint(source, target),
-        "mend the names, or pass --eval_pairs no to test without ground truth",
+        "fix the names, or pass --eval_pairs no to test without ground truth",
         flag=f"--eval_pairs {eval_pairs}: ",
     )
 

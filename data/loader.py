@@ -145,7 +145,7 @@ class TrainingLoader:
         return self._unwrap(batches, start_batch)
 
     def _unwrap(self, batches: Iterator[Batch | _Failure], start_batch: int) -> Iterator[Batch]:
-        for number, batch in enumerate(_told_of_dead_workers(batches), start_batch):
+        for number, batch in enumerate(_explain_dead_workers(batches), start_batch):
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
             for note in batch.pop(PASSED_OVER):
@@ -157,18 +157,16 @@ class TrainingLoader:
             yield batch
 
 
-def _told_of_dead_workers(batches: Iterator[Batch | _Failure]) -> Iterator[Batch | _Failure]:
+def _explain_dead_workers(batches: Iterator[Batch | _Failure]) -> Iterator[Batch | _Failure]:
     """The batches; a worker process that was killed is one sentence, as it has met no bug of ours."""
     try:
         yield from batches
     except MemoryError as error:
-        raise UserError(f"a process that reads images ran out of memory; {_LESS_MEMORY}") from error
+        raise UserError(f"a DataLoader worker ran out of memory; {_LESS_MEMORY}") from error
     except RuntimeError as error:
         if not str(error).startswith(_DEAD_WORKER):
             raise
-        raise UserError(
-            f"a process that reads images was killed, most likely by the system for want of memory; {_LESS_MEMORY}"
-        ) from error
+        raise UserError(f"a DataLoader worker was killed, probably out of memory; {_LESS_MEMORY}") from error
 
 
 class WorkerSignals:

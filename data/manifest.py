@@ -83,7 +83,7 @@ def _damaged(folder: Path, manifest: Mapping[str, Any]) -> bool:
 
 
 def _contents(folder: Path) -> tuple[int, int]:
-    """Number and bytes of the files in the sub-folders; descriptions lie beside these."""
+    """Number and bytes of the files in the sub-folders; descriptions lie next to these."""
     sizes = [
         os.stat(os.path.join(place, name)).st_size  # noqa: PTH116, PTH118 - of a million files
         for place, _, names in os.walk(folder)

@@ -1,4 +1,4 @@
-"""Reading the images of a dataset: upright, 8 bit, grey or RGB, and plain words about what cannot be read."""
+"""Reading the images of a dataset: upright, 8 bit, gray or RGB, and plain words about what cannot be read."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ImageFile:
 def read_image(path: Path, channels: int = 3) -> Image.Image:
     """Decode one image file completely, at 8 bit, by the rules of :mod:`util.pictures` for every kind of file.
 
-    Alpha is dropped and the colours below it are kept, as CycleGAN does, because alpha in photographs is
+    Alpha is dropped and the colors below it are kept, as CycleGAN does, because alpha in photographs is
     opaque or a mask.
 
     Returns:

@@ -25,7 +25,7 @@ GAMMA = 2.2  # of 8-bit images: values are light ** (1 / GAMMA)
 
 
 Pixels = NDArray[np.uint8]
-"""[H, W, C] with one channel (grey) or three (RGB)."""
+"""[H, W, C] with one channel (gray) or three (RGB)."""
 
 
 def to_pixels(image: Image.Image, channels: int = 3) -> Pixels:
@@ -96,9 +96,9 @@ class TrainingTransform(_Resizing):
     ==================== ======================================= ===========================
     resize_and_crop      to ``load_size`` × ``load_size``        random, ``crop_size`` square
     crop                 no                                      random, ``crop_size`` square
-    scale_width          to width ``load_size``, aspect kept     centre, multiple of 4
+    scale_width          to width ``load_size``, aspect kept     center, multiple of 4
     scale_width_and_crop to width ``load_size``, aspect kept     random, ``crop_size`` square
-    none                 no                                      centre, multiple of 4
+    none                 no                                      center, multiple of 4
     ==================== ======================================= ===========================
 
     The crop to a multiple of 4 costs at most 3 pixels a side and makes a generator's output as large as its

@@ -50,7 +50,7 @@ RAIN_SCALE = TRAIN_SIDE / REFERENCE_SIDE
 
 @dataclass(frozen=True)
 class Tile:
-    """One rectangle of a photograph; ``pixels`` is uint8 [H, W, 3], ``black`` its colour on the chessboard."""
+    """One rectangle of a photograph; ``pixels`` is uint8 [H, W, 3], ``black`` its color on the chessboard."""
 
     name: str
     pixels: NDArray[np.uint8]

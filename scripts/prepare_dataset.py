@@ -7,8 +7,8 @@
   python scripts/prepare_dataset.py rain100l --source RainTrainL.zip Rain100L.zip --out datasets/rain100l
   python scripts/prepare_dataset.py folder-pairs --source photos/rainy photos/clean --out datasets/mine --test 0.1
 
-Sources are zip or tar archives as downloaded, or unpacked folders; they are only read. An interrupted run goes on where
-it was when started again; a finished one is left alone. docs/datasets.md tells where each set comes from and its split.
+Sources are zip or tar archives as downloaded, or unpacked folders; they are only read. An interrupted run continues
+when started again; a finished one is left alone. docs/datasets.md tells where each set comes from and its split.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         prepared = prepare(args.dataset, create_layout(args), args.source, args.out, request)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command continues from here", file=sys.stderr)
         raise
     report(args, prepared)
 

@@ -86,7 +86,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--depth", type=Path, help="folder of depth files named like the images (a road scene is assumed)"
     )
     parser.add_argument(
-        "--depth_step", type=float, metavar="M", help="metres per step of depth files (8 bit: 1; 16 bit: 1/256)"
+        "--depth_step", type=float, metavar="M", help="meters per step of depth files (8 bit: 1; 16 bit: 1/256)"
     )
     parser.add_argument("--no_fog", action="store_true", help="streaks alone, without fog and veil")
     parser.add_argument("--seed", type=int, default=0, help="decides the rain and the split; at least 0 (%(default)s)")

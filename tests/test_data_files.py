@@ -50,7 +50,7 @@ def test_dataroot_below_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert f"--dataroot {tmp_path / 'x' / 'y'}: there is no such folder" in error_of(tmp_path / "x" / "y")
 
 
-def test_domain_folder_as_dataroot_is_recognised(tmp_path: Path) -> None:
+def test_domain_folder_as_dataroot_is_recognized(tmp_path: Path) -> None:
     touch(tmp_path / "trainA" / "a.png")
     assert f"is one domain's folder; give the folder above it, '{tmp_path}'" in error_of(tmp_path / "trainA")
 

@@ -50,7 +50,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: s
     assert image_size(path) == (6, 4)
 
 
-def test_16_bit_grey_is_scaled_with_rounding(tmp_path: Path) -> None:
+def test_16_bit_gray_is_scaled_with_rounding(tmp_path: Path) -> None:
     values = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     expected = np.rint(values / 65535 * 255).astype(np.uint8)
@@ -74,7 +74,7 @@ def test_palette_with_transparency_is_looked_up(tmp_path: Path, recwarn: pytest.
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("1", ".png"), ("L", ".png"), ("LA", ".png"), ("CMYK", ".tif")])
-def test_other_modes_become_rgb_and_grey(tmp_path: Path, mode: str, suffix: str) -> None:
+def test_other_modes_become_rgb_and_gray(tmp_path: Path, mode: str, suffix: str) -> None:
     path = tmp_path / f"image{suffix}"
     Image.fromarray(np.array([[[0] * 3, [255] * 3]], dtype=np.uint8)).convert(mode).save(path)
     assert np.asarray(read_image(path, 3)).tolist() == [[[0, 0, 0], [255, 255, 255]]]

@@ -59,4 +59,4 @@ def test_stopping_it_says_how_to_go_on(
     monkeypatch.setattr(writing.Stage, "note", interrupt)
     command = ["folder-pairs", "--source", str(own_pairs(tmp_path)), "--out", str(tmp_path / "out")]
     assert main(command) == EXIT_INTERRUPTED
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "the same command continues from here" in capsys.readouterr().err

@@ -27,7 +27,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("given", list(PUBLISHED))
 def test_the_wrong_data_set_is_called_by_its_name(tmp_path: Path, asked: str, given: str) -> None:
     if asked == given:
-        assert LAYOUTS[asked]().recognises([]) is False
+        assert LAYOUTS[asked]().recognizes([]) is False
         return
     source = mini.as_folder(tmp_path / "downloads", PUBLISHED[given])
     with pytest.raises(UserError, match=f"is not {LAYOUTS[asked].title} but looks like {LAYOUTS[given].title}"):

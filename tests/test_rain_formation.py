@@ -68,7 +68,7 @@ def test_streaks_are_added_or_cover_as_their_equations_say() -> None:
 
 
 def test_a_road_gets_nearer_towards_the_camera_and_is_farthest_where_it_vanishes() -> None:
-    depth = road_depth(100, 160, Road(horizon=0.5, centre=0.5, farthest=100.0))
+    depth = road_depth(100, 160, Road(horizon=0.5, center=0.5, farthest=100.0))
     column = depth[:, 80]
     assert (np.diff(column[52:]) < 0).all()
     assert depth.min() > 1 and depth.max() < 100
@@ -90,16 +90,16 @@ def test_depth_files_are_read_in_their_units(tmp_path: Path) -> None:
     Image.fromarray(steps).save(tmp_path / "kitti.png")
     assert_allclose(read_depth(tmp_path / "kitti.png"), np.array([[1, 10], [FARTHEST, 65535 / 256]]))
     assert_allclose(read_depth(tmp_path / "kitti.png", 0.01), np.array([[2.56, 25.6], [FARTHEST, FARTHEST]]), rtol=1e-6)
-    Image.fromarray(np.array([[7, 200]], np.uint8)).save(tmp_path / "metres.png")
-    assert_array_equal(read_depth(tmp_path / "metres.png"), [[7, 200]])
-    np.save(tmp_path / "metres.npy", np.array([[2.5, np.inf], [np.nan, -1.0]]))
-    assert_array_equal(read_depth(tmp_path / "metres.npy"), [[2.5, FARTHEST], [FARTHEST, FARTHEST]])
+    Image.fromarray(np.array([[7, 200]], np.uint8)).save(tmp_path / "meters.png")
+    assert_array_equal(read_depth(tmp_path / "meters.png"), [[7, 200]])
+    np.save(tmp_path / "meters.npy", np.array([[2.5, np.inf], [np.nan, -1.0]]))
+    assert_array_equal(read_depth(tmp_path / "meters.npy"), [[2.5, FARTHEST], [FARTHEST, FARTHEST]])
 
 
-@pytest.mark.parametrize("kind", ["colour", "junk", "missing", "volume", "pickle"])
+@pytest.mark.parametrize("kind", ["color", "junk", "missing", "volume", "pickle"])
 def test_what_is_no_depth_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("depth.npy" if kind in ("volume", "pickle") else "depth.png")
-    if kind == "colour":
+    if kind == "color":
         Image.new("RGB", (3, 3)).save(path)
     elif kind == "junk":
         path.write_bytes(b"no image")
@@ -146,8 +146,8 @@ def test_without_fog_only_streaks_change_pixels_and_given_depth_counts() -> None
     foggy = rain_on(photo(), generator_for(0, "a", 0), "light")
     assert unchanged > 0.1 > (foggy.pixels == photo()).all(axis=2).mean()
     near, far = (
-        rain_on(photo(), generator_for(0, "a", 0), "heavy", depth=np.full((80, 96), metres, np.float32)).pixels
-        for metres in (1.0, 250.0)
+        rain_on(photo(), generator_for(0, "a", 0), "heavy", depth=np.full((80, 96), meters, np.float32)).pixels
+        for meters in (1.0, 250.0)
     )
     assert far.std() < 0.3 * near.std(), "fog hides what is far"
 

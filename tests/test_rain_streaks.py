@@ -45,9 +45,9 @@ def test_beads_dim_parts_of_a_streak_and_defocus_flattens_it() -> None:
     assert (beaded <= plain + 1e-6).all() and beaded.sum() < 0.8 * plain.sum()
     middle = plain.shape[0] // 2
     soft = streak_sprite(40.0, 2.0, 0.0, defocus=True)[middle]
-    centre = soft.size // 2
-    assert soft[centre + 1] > plain[middle, centre + 1], "flat in the middle"
-    assert soft[centre + 5] < plain[middle, centre + 5], "and then a steeper edge"
+    center = soft.size // 2
+    assert soft[center + 1] > plain[middle, center + 1], "flat in the middle"
+    assert soft[center + 5] < plain[middle, center + 5], "and then a steeper edge"
 
 
 @pytest.mark.parametrize("kind", ["near", "grain"])

@@ -126,7 +126,7 @@ def test_a_killed_worker_is_one_sentence_and_costs_no_training(run: Run, monkeyp
     at_step(monkeypatch, 2, happen)
     code, lines = run("--num_threads", "1", "--no_html", "--cache", "none", epochs=9)
     assert code == EXIT_USER_ERROR
-    assert lines[-1].startswith("error: a process that reads images was killed, most likely")
+    assert lines[-1].startswith("error: a DataLoader worker was killed, probably out of memory")
     assert "--num_threads" in lines[-1]
     assert run.images_saved >= 3
 

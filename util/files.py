@@ -81,7 +81,7 @@ def fitting_name(path: Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` by way of a temporary file beside it.
+    """Write ``data`` to ``path`` by way of a temporary file next to it.
 
     Missing parent folders are created; a failed write leaves the old file as it was and no temporary file behind.
 
@@ -156,7 +156,7 @@ def temporary_beside(path: Path) -> Path:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove the unfinished files of processes that were killed, in sub-folders too; nobody may be writing there."""
+    """Remove the unfinished files of killed processes, in sub-folders too; no process may be writing there."""
     for path in folder.rglob(f".*{_TEMPORARY}"):
         with contextlib.suppress(OSError):
             path.unlink()

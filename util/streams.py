@@ -75,5 +75,5 @@ def source_and_target(streams: Sequence[Stream], direction: str) -> tuple[str, s
 
 
 def batch_images(batch: Mapping[str, Any]) -> int:
-    """How many images of each stream a batch holds, told by its first stream."""
+    """How many images of each stream a batch holds, counted in its first stream."""
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))

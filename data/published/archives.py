@@ -261,7 +261,7 @@ class TarSource(Source):
 
 
 def open_source(path: Path, limits: Limits | None = None) -> Source:
-    """Open a folder, a text file or an archive, whose kind is told by its content, whatever its name.
+    """Open a folder, a text file or an archive, recognized by its content, whatever its name.
 
     Raises:
         UserError: missing, of another kind, damaged, or dangerous.

@@ -19,7 +19,7 @@ THUMBNAIL = 8
 """Pixels along each side of the small copies."""
 
 SAME = 3.0
-"""Mean difference of grey levels (of 255) up to which two small copies are the same picture. A row and a column of
+"""Mean difference of gray levels (of 255) up to which two small copies are the same picture. A row and a column of
 pixels cut off, as between releases of Rain100H, changed 300 photographs by at most 1.5; different crops of 481×321 from
 129 photographs differed by at least 7."""
 
@@ -49,7 +49,7 @@ def decode(data: bytes, picture: Picture) -> Image.Image:
 
 
 def _thumbnail(image: Image.Image) -> NDArray[np.float32]:
-    """float32 [THUMBNAIL²], grey levels in [0, 255]."""
+    """float32 [THUMBNAIL²], gray levels in [0, 255]."""
     small = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32).ravel()
 

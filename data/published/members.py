@@ -128,7 +128,7 @@ def plain(part: str) -> str:
 
 
 def side_of(path: PurePosixPath) -> Side | None:
-    """Rainy or clean, told by the innermost folder that says so, else by the file name's prefix."""
+    """Rainy or clean, by the innermost folder that says so, else by the file name's prefix."""
     for part in reversed(path.parts[:-1]):
         if plain(part) in RAINY_FOLDERS:
             return "rainy"
@@ -139,7 +139,7 @@ def side_of(path: PurePosixPath) -> Side | None:
 
 
 def phase_of(path: PurePosixPath) -> Phase | None:
-    """Training or test set, told by the innermost folder that says so."""
+    """Training or test set, by the innermost folder that says so."""
     for part in reversed(path.parts[:-1]):
         found = re.search(r"train|test", part.lower())
         if found:

@@ -40,7 +40,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user wants beside the data set itself. ``full`` keeps all images where the rule would thin them out."""
+    """What the user wants besides the data set itself. ``full`` keeps all images where the rule would thin them out."""
 
     val: Share | None = None
     full: bool = False
@@ -105,7 +105,7 @@ def prepare(
 
 
 def fingerprint(dataset: str, options: Mapping[str, Any], members: Iterable[Member]) -> str:
-    """Changes with everything that the result depends on, as far as it can be told without reading the images."""
+    """Changes with everything that the result depends on, as far as can be known without reading the images."""
     digest = hashlib.sha256(json.dumps([VERSION, dataset, dict(options)], sort_keys=True).encode())
     for member in members:
         digest.update(f"\n{member.source} {member.size} {member.label}/{member.name}".encode(errors="surrogatepass"))
@@ -148,7 +148,7 @@ def _check_places(source_paths: Sequence[Path], out: Path) -> None:
     for path in source_paths:
         source = real_path(path)
         if target == source or source in target.parents or target in source.parents:
-            raise UserError(f"--out {out}: lies in --source {path} or around it; choose a folder beside it.")
+            raise UserError(f"--out {out}: lies in --source {path} or around it; choose a folder next to it.")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a new folder.")
 
@@ -171,9 +171,9 @@ def _find(
 ) -> Found:
     """The pairs of the sources, or a sentence about what is wrong with them."""
     flag = "--source " + " ".join(str(source.path) for source in sources)
-    recognised = layout.recognises(members)
-    if not recognised:
-        other = next((key for key, kind in LAYOUTS.items() if key != name and kind().recognises(members)), None)
+    recognized = layout.recognizes(members)
+    if not recognized:
+        other = next((key for key, kind in LAYOUTS.items() if key != name and kind().recognizes(members)), None)
         if other is not None and other != "folder-pairs":
             raise UserError(
                 f"{flag}: is not {layout.title} but looks like {LAYOUTS[other].title}; prepare it as '{other}'."
@@ -189,7 +189,7 @@ def _find(
     if empty:
         raise UserError(f"{flag}: {len(empty)} file(s) are empty ({some(empty)}); the source is damaged, get it again.")
     usable = bool(found.train or found.test)
-    if not usable and not (recognised and found.problems):
+    if not usable and not (recognized and found.problems):
         what = "; ".join(found.problems) or "no file has a name of that data set"
         holds = (
             f"it holds {len(members)} file(s), such as {some(str(m) for m in members)}" if members else "it is empty"

@@ -44,7 +44,7 @@ class Written:
 
 
 class Stage:
-    """The folder in which a data set grows, with a journal of what is finished, so that the next run goes on there."""
+    """The folder in which a data set grows, with a journal of what is finished, from which the next run continues."""
 
     def __init__(self, staging: Staging, request: str) -> None:
         """What an earlier run with another ``request`` left goes.

@@ -55,7 +55,7 @@ class Settings:
     """All that decides about the outputs besides the input files.
 
     ``size``: None leaves images as they are, (N, 0) brings the shorter side to N pixels, (W, H) cuts out the middle in
-    that shape. ``depth_step``: metres per step of a depth file, None for the file kind's own.
+    that shape. ``depth_step``: meters per step of a depth file, None for the file kind's own.
     """
 
     preset: str
@@ -376,7 +376,7 @@ def _results(jobs: Sequence[Job], settings: Settings, folder: Path, workers: int
         yield pool.map(work, jobs)
     except BrokenProcessPool as error:
         raise UserError(
-            f"--workers {workers}: a worker process was ended from outside, perhaps for want of memory; use fewer."
+            f"--workers {workers}: a worker process was killed, probably out of memory; use fewer."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

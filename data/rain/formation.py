@@ -1,6 +1,6 @@
 """How a scene in the rain reaches the camera: the model behind the RainCityscapes dataset (Hu et al., CVPR 2019).
 
-With the clean image I, the streak pattern R_pattern, the depth d in metres, and all images in [0, 1]::
+With the clean image I, the streak pattern R_pattern, the depth d in meters, and all images in [0, 1]::
 
     O   = I (1 - R - A) + E R + A0 A      what the camera sees
     R   = R_pattern t_r                   streaks in front of the scene
@@ -11,8 +11,8 @@ E is the light that streaks show, white (1) in the publication. R is limited to 
 negative, sum to 1, and O needs no clipping.
 
 The publication has d1 = 2 f a with the focal length f and the radius a of a drop: the distance from which on a drop's
-image is smaller than a pixel. Its files carry a as ``dropsize`` without a unit. Read as metres, with Cityscapes' focal
-length of 2262 pixels at 1024 lines, d1 is 45, 23 and 9 metres. That is our reading.
+image is smaller than a pixel. Its files carry a as ``dropsize`` without a unit. Read as meters, with Cityscapes' focal
+length of 2262 pixels at 1024 lines, d1 is 45, 23 and 9 meters. That is our reading.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WHITE: Light = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Fog:
-    """``alpha``: attenuation of streaks, 1/m. ``beta``: attenuation by fog, 1/m. ``drop_radius``: a, in metres.
+    """``alpha``: attenuation of streaks, 1/m. ``beta``: attenuation by fog, 1/m. ``drop_radius``: a, in meters.
     ``light``: A0."""
 
     alpha: float
@@ -43,7 +43,7 @@ class Fog:
 
     @property
     def near(self) -> float:
-        """d1 in metres."""
+        """d1 in meters."""
         return 2.0 * CITYSCAPES_FOCAL_LENGTH * self.drop_radius
 
 
@@ -59,7 +59,7 @@ def form_image(image: FloatImage, pattern: FloatImage, depth: FloatImage, fog: F
     """O of the equation above, float32 [H, W, 3] in [0, 1].
 
     ``image`` I, float32 [H, W, 3] in [0, 1]; ``pattern`` R_pattern, float32 [H, W] in [0, 1]; ``depth`` d, float32
-    [H, W], metres, not negative; ``streak_light`` E.
+    [H, W], meters, not negative; ``streak_light`` E.
     """
     clear = np.exp(-fog.beta * depth)  # 1 - A
     streaks = pattern * np.exp(-fog.alpha * np.maximum(fog.near, depth))

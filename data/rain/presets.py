@@ -31,7 +31,7 @@ DEFOCUS_LENGTH, DEFOCUS_WIDTH, DEFOCUS_PEAK = (1.0, 2.0), (3.0, 7.0), (0.08, 0.2
 # Fine streaks of the grain: full width at half maximum in pixels, and relative distance of the farthest.
 GRAIN_WIDTH, GRAIN_FAR = (1.0, 1.8), 2.0
 GRAIN_VARIATION = 0.9
-# Drops show the light around them: this much of the scene's bright parts, as grey with a breath of blue.
+# Drops show the light around them: this much of the scene's bright parts, as gray with a breath of blue.
 SCENE_LIGHT, DARKEST_LIGHT = (0.9, 1.12), 0.45
 BLUE = (0.975, 0.99, 1.0)
 

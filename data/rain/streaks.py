@@ -2,7 +2,7 @@
 
 The pattern is ``R = 1 - exp(-sum_i s_i)`` with one s_i >= 0 for every streak, so overlapping streaks saturate. Near
 drops are single streaks: a curtain prepares a few dozen of them as sprites, each with a length, width, direction,
-sub-pixel position and beading of its own, and adds them at many places. Drops too far and many to be told apart are
+sub-pixel position and beading of its own, and adds them at many places. Drops too far and many to be distinguished are
 grain: random points filtered with short streaks. A gust field makes the rain denser here and thinner there.
 
 Lengths are pixels of an image whose shorter side has ``REFERENCE_SIDE`` pixels; ``scale`` turns them into real ones,
@@ -27,7 +27,7 @@ DENSITY_AREA = 10_000.0
 MIN_STREAK_SIGMA = 0.45
 # Part of a streak's length, at each end, over which it fades in and out.
 TAPER = 0.25
-# Sprites per curtain: so many that nobody sees that they repeat.
+# Sprites per curtain: so many that their repetition does not show.
 SPRITES = 40
 # A sprite ends where its Gaussian profile has fallen below 2 % (standard deviations).
 CUTOFF = 2.8

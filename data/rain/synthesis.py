@@ -46,7 +46,7 @@ def rain_on(
 ) -> RainyImage:
     """``clean``, uint8 [H, W, 3], in the rain of ``preset``.
 
-    ``depth``: float32 [H, W] in metres, by default that of a road drawn for the image. Without ``fog`` there are
+    ``depth``: float32 [H, W] in meters, by default that of a road drawn for the image. Without ``fog`` there are
     streaks alone. ``scale``: pixels per pixel of the reference size, by default in proportion to the shorter side; give
     one for tiles that are parts of larger images.
     """
@@ -57,8 +57,8 @@ def rain_on(
     pattern = render_pattern(height, width, weather.pattern, weather.size * scale, rng)
     image = clean * np.float32(1 / 255)
     if weather.formation == "fog" and weather.fog is not None:
-        metres = road_depth(height, width, weather.road) if depth is None else depth
-        rainy = form_image(image, pattern, metres, weather.fog, weather.light)
+        meters = road_depth(height, width, weather.road) if depth is None else depth
+        rainy = form_image(image, pattern, meters, weather.fog, weather.light)
     elif weather.formation == "add":
         rainy = add_streaks(image, pattern, weather.light)
     else:

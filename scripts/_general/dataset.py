@@ -39,7 +39,7 @@ def parts_of(split: Split) -> list[Part]:
     train = [
         Part(
             split.train,
-            # Streaks alone: fog shifts colours, which is what a discriminator then looks at instead of rain.
+            # Streaks alone: fog shifts color, which is what a discriminator then looks at instead of rain.
             Settings(TRAIN_PRESET, "unpaired", "train", TRAIN_SEED, TRAIN_DRAWS, (side, 0), fog=False),
             str(side),
         )
@@ -77,7 +77,7 @@ def make_dataset(photos: Path, split: Split, out: Path, *, workers: int) -> dict
 
 
 def _write(part: Part, inputs: Inputs, folder: Path, workers: int) -> dict[str, Any]:
-    """Synthesise one part and put its images into their place in ``folder``."""
+    """Synthesize one part and put its images into their place in ``folder``."""
     own = folder / ".part"
     written = write_dataset(inputs, part.settings, own, mark="", workers=workers)
     for domain in "AB":

@@ -19,7 +19,7 @@ LAYOUTS: dict[str, type[Layout]] = {
     "rain1400": Rain1400,
     "folder-pairs": FolderPairs,
 }
-"""Every data set by the name on the command line; the most specific come first, as a source is recognised in order."""
+"""Every data set by the name on the command line; the most specific come first, as a source is recognized in order."""
 
 __all__ = ["LAYOUTS", "Expected", "FolderPairs", "Layout", "Rain100H", "Rain100L", "Rain800", "Rain1400",
            "RainCityscapes", "Spa"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What each data set's layout tells: how it is recognised, read and split."""
+"""What each data set's layout tells: how it is recognized, read and split."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Layout(ABC):
     rule: SplitRule = field(default_factory=SplitRule)
 
     @abstractmethod
-    def recognises(self, members: Sequence[Member]) -> bool:
+    def recognizes(self, members: Sequence[Member]) -> bool:
         """Whether these files look like this data set, complete or not."""
 
     @abstractmethod

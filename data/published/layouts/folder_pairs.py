@@ -49,7 +49,7 @@ class FolderPairs(Layout):
     clean_suffix: str = ""
     test: Share = DEFAULT_TEST
 
-    def recognises(self, members: Sequence[Member]) -> bool:
+    def recognizes(self, members: Sequence[Member]) -> bool:
         """Both a rainy and a clean folder."""
         sides = {side_of(member.path) for member in images(members)}
         return {"rainy", "clean"} <= sides

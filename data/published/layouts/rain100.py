@@ -55,7 +55,7 @@ class _Rain100(Layout):
     def _marks(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
         raise NotImplementedError
 
-    def recognises(self, members: Sequence[Member]) -> bool:
+    def recognizes(self, members: Sequence[Member]) -> bool:
         """Numbered files in rainy and clean folders, in a folder that names the set."""
         ours, _ = self._marks()
         return any(

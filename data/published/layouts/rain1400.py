@@ -39,7 +39,7 @@ class Rain1400(Layout):
     expected: Expected = field(default_factory=lambda: Expected(train=(900 * VERSIONS,), test=(100 * VERSIONS,)))
     last_training_scene: int = LAST_TRAINING_SCENE
 
-    def recognises(self, members: Sequence[Member]) -> bool:
+    def recognizes(self, members: Sequence[Member]) -> bool:
         """Any rainy file in a rainy folder."""
         return any(side_of(m.path) == "rainy" and RAINY.fullmatch(m.stem) for m in images(members))
 

@@ -52,7 +52,7 @@ class Rain800(Layout):
     expected: Expected = field(default_factory=lambda: Expected(train=(700,), test=(100,)))
     rainy_half: Literal["left", "right"] = "right"
 
-    def recognises(self, members: Sequence[Member]) -> bool:
+    def recognizes(self, members: Sequence[Member]) -> bool:
         """The folder ``test_syn``, or a folder that names the set."""
         folders = {plain(part) for member in images(members) for part in member.path.parts[:-1]}
         return "test_syn" in folders or any("rain800" in folder or "idcgan" in folder for folder in folders)

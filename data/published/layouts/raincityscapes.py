@@ -54,7 +54,7 @@ class RainCityscapes(Layout):
     rule: SplitRule = field(default_factory=lambda: SplitRule(rainy=1400, test=175))
     scenes: Scenes = field(default_factory=Scenes.published)
 
-    def recognises(self, members: Sequence[Member]) -> bool:
+    def recognizes(self, members: Sequence[Member]) -> bool:
         """Any rainy file name will do; plain Cityscapes has none."""
         return any(RAINY.fullmatch(member.stem) for member in members)
 

@@ -34,7 +34,7 @@ class Spa(Layout):
     expected: Expected = field(default_factory=lambda: Expected(train=(COMPLETE_TRAIN,), test=(COMPLETE_TEST,)))
     rule: SplitRule = field(default_factory=lambda: SplitRule(rainy=2000, clean=2000, test=200))
 
-    def recognises(self, members: Sequence[Member]) -> bool:
+    def recognizes(self, members: Sequence[Member]) -> bool:
         """A folder real_world or real_test_1000 with images."""
         known = {*TRAIN_FOLDERS, TEST_FOLDER}
         return any(not known.isdisjoint(member.folders) for member in images(members))
