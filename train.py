@@ -56,21 +56,13 @@ logger = logging.getLogger("train")
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Train as the command line says; returns the exit code, None for success."""
-    commands = recipe_commands(sys.argv[1:] if argv is None else argv)
-    if commands is None:
-        return train_stage(argv)
-    for command in commands:
-        if code := train_stage(continued(command)):
-            return code
-    return None
-
-
-def train_stage(argv: Sequence[str] | None) -> int | None:
-    """Train once; see :func:`main`."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if (stages := recipe_commands(arguments)) is not None:
+        return next((code for stage in stages if (code := main(continued(stage)))), None)
     ranks = Ranks.from_environment()
     set_up_logging(only_errors=not ranks.is_main)
     with ranks.name_in_errors():
-        opt = parse_train(argv)
+        opt = parse_train(arguments)
         check_distributed(opt, ranks)
         deadline = Deadline(opt.time_limit * SECONDS_PER_HOUR) if opt.time_limit else None
         set_up_logging(verbose=opt.verbose, only_errors=not ranks.is_main)

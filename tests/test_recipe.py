@@ -79,12 +79,12 @@ def test_a_recipe_trains_its_stages_and_the_same_command_continues_it(
     def next_stage(argv: Any) -> Any:
         nonlocal begun
         begun += 1
-        return train_stage(argv) if begun != 2 else EXIT_INTERRUPTED
+        return main(argv) if begun != 2 else EXIT_INTERRUPTED
 
-    train_stage = train_program.train_stage
+    main = train_program.main
     with monkeypatch.context() as patch:
-        patch.setattr(train_program, "train_stage", next_stage)
-        assert train_program.main(command) == EXIT_INTERRUPTED
+        patch.setattr(train_program, "main", next_stage)
+        assert main(command) == EXIT_INTERRUPTED
     assert not (tmp_path / "x").exists()
     assert train_program.main(command) == 0
     warm, x = state_of(tmp_path / "x_warm"), state_of(tmp_path / "x")

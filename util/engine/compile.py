@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import logging
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,8 +29,6 @@ _WARM_UP_STEPS, _MEASURED_STEPS = 2, 5
 _COMPILE_SECONDS = {"cpu": 120.0, "cuda": 300.0}  # of a model at first, rounded up; on GPUs an assumption
 _SAVED_SHARE = {"cpu": 0.15, "cuda": 0.2}  # of a step, rounded down; on GPUs an assumption
 _SAFETY = 2.0  # what compiling must save at least, in terms of what it costs
-
-T = TypeVar("T")
 
 
 class Compilation:
@@ -61,36 +57,10 @@ class Compilation:
         """Whether steps are to be timed."""
         return self.mode == AUTO and not self._decided
 
-    def step(self, take: Callable[[], T], stepper: Any, steps_left: int) -> T:
-        """Take a step of ``stepper``, after compiling its networks if this is the moment for it.
-
-        Compiled code that fails leaves no trace: the step is taken as if nothing had been tried.
-
-        Raises:
-            UserError: compiling was asked for and does not work here.
-        """
-        if not self.decide(steps_left):
-            started = time.perf_counter()
-            result = take()
-            if self.measuring:
-                if self._device.type == "cuda":
-                    torch.cuda.synchronize(self._device)
-                self.add_step(time.perf_counter() - started)
-            return result
-        before = copy.deepcopy(stepper.state_dict())
-        self.apply(stepper.model.nets)
-        try:
-            return take()
-        except UserError:
-            raise
-        except Exception as error:  # torch.compile fails in many ways, some only in the backward pass
-            self.undo(error)
-        stepper.load_state_dict(before)
-        return take()
-
     def add_step(self, seconds: float) -> None:
-        """Take in how long a step took."""
-        self._seconds.append(seconds)
+        """Take in how long a step took, if that is still of interest."""
+        if self.measuring:
+            self._seconds.append(seconds)
 
     def decide(self, steps_left: int) -> bool:
         """Whether to compile now, with so many steps to come; True at most once."""

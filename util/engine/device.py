@@ -1,20 +1,16 @@
-"""Where to compute, and how batches get there."""
+"""Where to compute, and how the C library hands out memory there."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from util.engine.distributed import Ranks
 from util.errors import UserError
 
-_IMAGE_DIMENSIONS = 4  # [N, C, H, W]
 _LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch's own variable, read when it first asks for memory of some size
 _TRIM_THRESHOLD, _MAPPED_BLOCKS = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of glibc's mallopt
 _NEVER, _NONE = -1, 0
@@ -60,20 +56,6 @@ def _device_of_rank(gpu_ids: str, ranks: Ranks, available: int) -> torch.device:
             f"start as many processes as GPUs, or use --gpu_ids -1 for the CPU."
         )
     return torch.device("cuda", ranks.local_rank)
-
-
-def to_device(
-    batch: Mapping[str, Any], device: torch.device, memory_format: torch.memory_format = torch.contiguous_format
-) -> dict[str, Any]:
-    """The batch with its tensors on ``device``, images [N, C, H, W] laid out in ``memory_format``."""
-    return {key: _moved(value, device, memory_format) for key, value in batch.items()}
-
-
-def _moved(value: Any, device: torch.device, memory_format: torch.memory_format) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    moved = value.to(device, non_blocking=True)
-    return moved.contiguous(memory_format=memory_format) if moved.ndim == _IMAGE_DIMENSIONS else moved
 
 
 def keep_freed_memory() -> None:

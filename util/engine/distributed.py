@@ -21,7 +21,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from util.errors import UserError
-from util.streams import batch_images
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +51,11 @@ class Share:
     images: int
     of: int
     fewest: int
+
+    @classmethod
+    def even(cls, images: int, world_size: int) -> Share:
+        """Of a batch of which every process has so many ``images``."""
+        return cls(images, images * world_size, images)
 
     @property
     def weight(self) -> float:
@@ -128,13 +132,6 @@ class Ranks:
             if self.is_main:
                 raise
             raise UserError(f"rank {self.rank}: {error}") from error
-
-
-def share_of(batch: Mapping[str, Any], count: int) -> Share:
-    """The share that a batch [N, …] of one of ``count`` processes has; without a word, all have as much as this one."""
-    images = batch_images(batch)
-    share: Share = batch.get(SHARE) or Share(images, images * count, images)
-    return share
 
 
 class Distributed:

@@ -101,33 +101,30 @@ class Training:
         Raises:
             UserError: something went wrong; what was trained is saved, unless it is broken or cannot be.
         """
+        position, total_epochs = self.state.position, self.state.total_epochs
         self.run_folder.remember_options()
         with Interrupt(self._deadline, self._distributed) as interrupt:
             try:
-                return FINISHED if self._run(interrupt) else interrupt.exit_code
+                if not interrupt.main_process_does(self._begin_validation):
+                    self._save(LATEST)  # as it is: nothing has been trained
+                    return interrupt.exit_code
+                while position.epoch <= total_epochs:
+                    self._run_epoch(interrupt)
+                    if interrupt.requested:
+                        self._save(LATEST)
+                        return interrupt.exit_code
+                    position.next_epoch()
+                    if position.finished_epoch() % self.every.save_epoch_freq == 0:
+                        self._save(str(position.finished_epoch()))
+                    elif position.epoch > total_epochs or (self.validation is not None and self.validation.pending):
+                        self._save(LATEST)
+                    # The state from before it is saved already, so an interruption leaves nothing to save.
+                    if not interrupt.main_process_does(self._validate):
+                        return interrupt.exit_code
             except Exception as error:
                 self._rescue(error)
                 raise
-
-    def _run(self, interrupt: Interrupt) -> bool:
-        position, total_epochs = self.state.position, self.state.total_epochs
-        if not interrupt.main_process_does(self._begin_validation):
-            self._save(LATEST)  # as it is: nothing has been trained
-            return False
-        while position.epoch <= total_epochs:
-            self._run_epoch(interrupt)
-            if interrupt.requested:
-                self._save(LATEST)
-                return False
-            position.next_epoch()
-            if position.finished_epoch() % self.every.save_epoch_freq == 0:
-                self._save(str(position.finished_epoch()))
-            elif position.epoch > total_epochs or (self.validation is not None and self.validation.pending):
-                self._save(LATEST)
-            # The state from before it is saved already, so an interruption leaves nothing to save.
-            if not interrupt.main_process_does(self._validate):
-                return False
-        return True
+        return FINISHED
 
     def _run_epoch(self, interrupt: Interrupt) -> None:
         stepper, position = self.state.stepper, self.state.position
@@ -161,7 +158,7 @@ class Training:
         page = crossed(before, after, self.every.update_html_freq) or is_last
         started = time.perf_counter()
         self._is_amid_step = True
-        with explain_oom(batch, stepper.device):
+        with explain_oom(_in_words(batch), stepper.device):
             result = stepper.step(batch, progress, want_visuals=live or page)
         self._count(result.generator_loss, images)
         self._is_amid_step, self._has_trained = False, True
@@ -279,3 +276,9 @@ def _timed(batches: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, 
 def _files(batch: Mapping[str, Any]) -> tuple[str, ...]:
     """The files that a batch came from."""
     return tuple(str(file) for key, files in batch.items() if key.endswith(_PATHS) for file in files)
+
+
+def _in_words(batch: Mapping[str, Any]) -> str:
+    """How many images of which size."""
+    height, width = next(value for value in batch.values() if isinstance(value, torch.Tensor)).shape[-2:]
+    return f"{batch_images(batch)} images of {width}×{height}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from util.errors import UserError
 from util.memory import GIB, whole_memory
@@ -34,8 +32,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explain_oom(batch: Mapping[str, Any], device: torch.device) -> Iterator[None]:
-    """Around a step: memory that runs out becomes a sentence that says what to reduce.
+def explain_oom(images: str, device: torch.device) -> Iterator[None]:
+    """Around a step on ``images``, in words: memory that runs out becomes a sentence that says what to reduce.
 
     Raises:
         OutOfMemory: instead of what torch raises.
@@ -45,7 +43,7 @@ def explain_oom(batch: Mapping[str, Any], device: torch.device) -> Iterator[None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(_out_of_memory(batch, device)) from error
+        raise OutOfMemory(_out_of_memory(images, device)) from error
 
 
 @contextmanager
@@ -65,12 +63,10 @@ def explain_oom_building(device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _out_of_memory(batch: Mapping[str, Any], device: torch.device) -> str:
-    images = [value for value in batch.values() if isinstance(value, Tensor)]
-    of = f" with {images[0].shape[0]} images of {images[0].shape[-1]}×{images[0].shape[-2]}" if images else ""
+def _out_of_memory(images: str, device: torch.device) -> str:
     return (
-        f"out of memory: a step{of} does not fit into that {_place(device)}; lower --batch_size, --crop_size or --ngf, "
-        "or try --precision bf16, and go on from the last saved state with --continue_train."
+        f"out of memory: a step with {images} does not fit into that {_place(device)}; lower --batch_size, --crop_size "
+        "or --ngf, or try --precision bf16, and go on from the last saved state with --continue_train."
     )
 
 

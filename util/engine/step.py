@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -15,8 +16,7 @@ from torch import Tensor, nn
 
 from util.engine.compile import OFF, Compilation
 from util.engine.cuda_graphs import Recorder
-from util.engine.device import to_device
-from util.engine.distributed import Distributed, share_of
+from util.engine.distributed import SHARE, Distributed, Share
 from util.engine.ema import AveragedNets
 from util.engine.nonfinite import found_inf
 from util.engine.precision import autocast, loss_scaler
@@ -30,6 +30,7 @@ Losses = dict[str, Tensor]
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 """Makes an optimizer of parameter groups: a class of ``torch.optim``, with settings by :func:`functools.partial`."""
 
+_IMAGE_DIMENSIONS = 4  # [N, C, H, W]
 _SEED_STRIDE = 1_000_003  # keeps the steps' seeds of different runs apart
 
 
@@ -201,25 +202,35 @@ class Stepper:
         active = tuple(phase for phase in self.model.phases if phase.active(progress))
         if not active:
             raise UserError(f"no phase of the model is active after {progress.images} images; check its 'active'.")
-        self._set_learning_rates(progress)
-        take = partial(self._step, batch, progress, active, want_visuals)
-        if not any(phase.needs_graph for phase in active):  # tells nothing about the time of whole steps
-            return take()
-        return self._compilation.step(take, self, progress.total_steps - progress.step)
-
-    def _step(
-        self, batch: Mapping[str, Any], progress: Progress, active: tuple[Phase, ...], want_visuals: bool
-    ) -> StepResult:
+        # A step of discriminators alone tells nothing about the time of whole steps.
+        is_typical = any(phase.needs_graph for phase in active)
+        before: dict[str, Any] | None = None
+        if is_typical and self._compilation.decide(progress.total_steps - progress.step):
+            before = copy.deepcopy(self.state_dict())
+            self._compilation.apply(self.model.nets)
         torch.manual_seed(self.seed * _SEED_STRIDE + progress.images)
+        self._set_learning_rates(progress)
+        started = time.perf_counter()
         on_device = to_device(batch, self.device, self._memory_format)
-        is_whole = len(active) == len(self.model.phases)
-        if self.settings.cuda_graphs and is_whole and not self._compilation.measuring:
-            losses, generator_loss, outputs = self._recorder(on_device)
-        else:
-            losses, generator_loss, outputs = self._train(on_device, active)
+        records = self.settings.cuda_graphs and len(active) == len(self.model.phases)
+        try:
+            if records and not self._compilation.measuring:
+                losses, generator_loss, outputs = self._recorder(on_device)
+            else:
+                losses, generator_loss, outputs = self._train(on_device, active)
+        except Exception as error:  # torch.compile fails in many ways, some only in the backward pass
+            if before is None or isinstance(error, UserError):
+                raise
+            self._compilation.undo(error)
+            self.load_state_dict(before)  # and take the step as if nothing had been tried
+            return self.step(batch, progress, want_visuals=want_visuals)
         self._scaler.update()
-        if self.averages is not None and any(map(self._trains_tested, active)):
+        if self.averages is not None and any(trains_tested(phase, self.model) for phase in active):
             self.averages.update(self.model.nets)
+        if is_typical and self._compilation.measuring:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self._compilation.add_step(time.perf_counter() - started)
         visuals = self.model.visuals(outputs) if want_visuals else {}
         return StepResult(losses, generator_loss, {label: image.detach() for label, image in visuals.items()})
 
@@ -232,38 +243,34 @@ class Stepper:
 
         Losses are those of the whole batch, of which this process may have a part.
         """
-        share = share_of(batch, self._distributed.world_size)
+        share = batch.get(SHARE) or Share.even(batch_images(batch), self._distributed.world_size)
         self._distributed.images_here = share.images
         # Equally many for all processes: in each of them image pools are exchanged.
         micro_batches = split_batch(batch, min(self.settings.accumulate, share.fewest))
         through_forward = [phase for phase in active if phase.needs_graph]
         makes_one_pass = len(micro_batches) == 1 and len(through_forward) <= 1
-        if makes_one_pass:
-            self._forward(micro_batches[0], through_forward)
         losses: Losses = {}
         generator_loss = torch.zeros((), device=self.device)
         for phase in active:
             self.optimizers[phase.name].zero_grad(set_to_none=True)
             terms: Losses = {}
             for micro_batch in micro_batches:
-                if not makes_one_pass and (phase.needs_graph or micro_batch.outputs is None):
-                    with micro_batch.random_numbers(self.device):
-                        self._forward(micro_batch, [phase] if phase.needs_graph else [])
-                of_micro_batch = self._backward(phase, micro_batch.outputs, micro_batch.share * share.weight)
-                terms = weighted_sum(terms, of_micro_batch, micro_batch.share * share.weight)
+                if micro_batch.outputs is None or (phase.needs_graph and not makes_one_pass):
+                    passing = through_forward if makes_one_pass else [phase] if phase.needs_graph else []
+                    set_requires_grad(self.model.nets, [name for each in passing for name in each.trains])
+                    same_draws = contextlib.nullcontext() if makes_one_pass else micro_batch.random_numbers(self.device)
+                    with same_draws, torch.set_grad_enabled(bool(passing)), autocast(self.precision, self.device):
+                        micro_batch.outputs = self.model(micro_batch.batch)
+                weight = micro_batch.share * share.weight
+                terms = weighted_sum(terms, self._backward(phase, micro_batch.outputs, weight), weight)
             self._distributed.sum_gradients(phase.name, self._parameters(phase))
             terms = self._distributed.sum(terms)
-            self._update(phase, torch.stack(list(terms.values())).sum())
+            loss = torch.stack(list(terms.values())).sum()
+            self._update(phase, loss)
             losses.update(terms)
-            if self._trains_tested(phase):
-                generator_loss = generator_loss + torch.stack(list(terms.values())).sum()
+            if trains_tested(phase, self.model):
+                generator_loss = generator_loss + loss
         return losses, generator_loss, micro_batches[0].outputs
-
-    def _forward(self, micro_batch: MicroBatch, phases: Sequence[Phase]) -> None:
-        """The passes that the phases share; with a graph if any of ``phases`` is to go back through them."""
-        set_requires_grad(self.model.nets, [name for phase in phases for name in phase.trains])
-        with torch.set_grad_enabled(bool(phases)), autocast(self.precision, self.device):
-            micro_batch.outputs = self.model(micro_batch.batch)
 
     def _backward(self, phase: Phase, outputs: Any, weight: float) -> Losses:
         """The phase's losses, whose gradients, times ``weight``, are added to those of its networks."""
@@ -372,9 +379,6 @@ class Stepper:
                 else:
                     group["lr"] = initial * factor
 
-    def _trains_tested(self, phase: Phase) -> bool:
-        return trains_tested(phase, self.model)
-
     def _parameters(self, phase: Phase) -> list[nn.Parameter]:
         return [parameter for name in phase.trains for parameter in self.model.nets[name].parameters()]
 
@@ -419,3 +423,10 @@ def _part(value: Any, images: int, start: int, stop: int) -> Any:
 def weighted_sum(terms: Mapping[str, Tensor], more: Mapping[str, Tensor], share: float) -> Losses:
     """``terms`` + ``share`` × ``more``, name by name and detached."""
     return {name: terms.get(name, 0.0) + share * term.detach() for name, term in more.items()}
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device, memory_format: torch.memory_format) -> dict[str, Any]:
+    """The batch with its tensors on ``device``, images [N, C, H, W] in ``memory_format``."""
+    moved = {key: value.to(device, non_blocking=True) for key, value in batch.items() if isinstance(value, Tensor)}
+    images = {key: value for key, value in moved.items() if value.ndim == _IMAGE_DIMENSIONS}
+    return {**batch, **moved, **{key: value.contiguous(memory_format=memory_format) for key, value in images.items()}}

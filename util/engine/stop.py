@@ -95,9 +95,9 @@ class Interrupt:
 
         A process that cannot read its batch is waited for no longer, as it says so: the others stop and save as well.
         """
-        if self._distributed.world_size == 1:
-            yield from batches
-            return
+        return batches if self._distributed.world_size == 1 else self._agreeing(batches)
+
+    def _agreeing(self, batches: Iterator[T]) -> Iterator[T]:
         while True:
             try:
                 batch = next(batches, None)
