@@ -19,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.creation import create_test_dataset
-from data.derain.network import Network
+from data.derain.pictures import Network
 from data.derain.run import derain
 from models import MODELS, create_model
 from models.networks import describe_state

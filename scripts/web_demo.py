@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not the checkout
     sys.path.insert(0, str(ROOT))
 
-from data.derain.network import Network
+from data.derain.pictures import Network
 from scripts._trained import FLAGS_HELP, Trained, load_trained
 from scripts._web_demo.derain import derain_upload, forget_old
 from scripts._web_demo.page import LOOPBACK, build_page, import_gradio, serve
@@ -50,6 +50,9 @@ def network_of(trained: Trained) -> Network:
         device=device,
         precision=set_precision(opt.precision, device),
         evaluation_mode=opt.eval,
+        work_size=opt.work_size,
+        strength=opt.strength,
+        self_ensemble=opt.self_ensemble,
         tile=opt.tile if "tile" in opt.given else TILE,
         overlap=opt.tile_overlap,
     )

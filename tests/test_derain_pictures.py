@@ -12,10 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from data.derain.inputs import Job, find_inputs, give_places
-from data.derain.network import Network, with_colours
-from data.derain.page import PicturePage
-from data.derain.pictures import Report, derain_pictures
-from data.derain.run import derain
+from data.derain.pictures import Network, Report, derain_pictures, with_colours
+from data.derain.run import PicturePage, derain
 from util.errors import UserError
 from util.pages.result_page import PAGE_NAME
 from util.pictures import Picture, read_picture, write_picture
@@ -201,7 +199,7 @@ def test_a_preview_stands_in_for_an_input_on_another_drive(tmp_path: Path, monke
     def no_way(folder: Path, file: Path) -> str:
         raise UserError("another drive")
 
-    monkeypatch.setattr("data.derain.page.relative_address", no_way)
+    monkeypatch.setattr("data.derain.run.relative_address", no_way)
     picture = Picture(pixels(3))
     row = PicturePage(tmp_path).row(Job("a.png", tmp_path / "a.png", tmp_path / "b.png"), picture, tmp_path, picture)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / row.images["real_A"])), picture.pixels)

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from data.derain.ffmpeg import matroska_frame, matroska_head, probe
 from data.derain.inputs import Job
-from data.derain.network import Network
-from data.derain.pictures import Report
+from data.derain.pictures import Network, Report
 from data.derain.run import derain
 from data.derain.video import derain_video
 from util.errors import UserError

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.derain.network import Network
+from data.derain.pictures import Network
 from models.networks.resnet import ResnetGenerator
 from scripts import web_demo
 from scripts._trained import load_trained

@@ -42,8 +42,8 @@ def from_tensor(image: Tensor, dtype: np.dtype | type = np.uint8) -> np.ndarray:
     single = image[0] if image.ndim == 4 and len(image) == 1 else image
     if single.ndim != 3 or single.shape[0] not in (1, COLOUR_CHANNELS):
         raise ValueError(f"expected one image [C, H, W] with 1 or 3 channels, got shape {tuple(image.shape)}")
-    bounded = single.detach().cpu().float().clamp(-1, 1).nan_to_num(nan=-1.0)
-    rounded = ((bounded + 1) * half_range(dtype)).round()
+    bounded = single.detach().cpu().float().clamp(-1, 1)
+    rounded = bounded.nan_to_num_(nan=-1.0).add_(1).mul_(half_range(dtype)).round_()  # in place: it may be large
     return np.ascontiguousarray(rounded.numpy().transpose(1, 2, 0).astype(dtype))
 
 

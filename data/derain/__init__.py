@@ -1,5 +1,5 @@
-"""Just derain: pictures and videos as they lie there → the same without rain, under the same names.
+"""Inference: pictures and videos as they lie there → the same without rain, under the same names.
 
-``inputs`` finds files and gives each its place, ``pipeline`` reads ahead and writes behind the network, ``pictures``
-and ``video`` do the two kinds, ``page`` shows input and result side by side.
+``run`` is the whole job with its page. ``inputs`` finds files and gives each its place, ``pipeline`` reads ahead and
+writes behind the network, ``pictures`` and ``video`` do the two kinds, ``ffmpeg`` reads and writes a video's frames.
 """

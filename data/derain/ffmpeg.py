@@ -23,7 +23,7 @@ import numpy as np
 from util.errors import UserError
 
 DEFAULT_RATE = Fraction(25)
-HIGHEST_RATE = 1000  # frames per second; a file that claims more does not know its rate
+HIGHEST_RATE = 240  # frames per second; a file that claims more does not know its rate
 LATE = 10  # seconds after the stated end from which a frame's time is not believed
 HD_HEIGHT = 720  # from which players take an untagged video for BT.709
 NANOSECONDS = 10**9

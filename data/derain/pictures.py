@@ -12,17 +12,56 @@ from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from data.derain.inputs import Job
-from data.derain.network import GREY, Network, with_colours
 from data.derain.pipeline import Clock, Task, WriteBehind, read_ahead
 from data.reading import UnreadableImage
+from util.errors import UserError
 from util.files import fitting_name
 from util.pages.manifest import Row
 from util.pictures import SUFFIXES, Picture, UnreadablePicture, read_picture, write_picture
+from util.pixels import COLOUR_CHANNELS, luma
 
 logger = logging.getLogger(__name__)
+
+GREY = 1
+
+
+@dataclass(frozen=True)
+class Network:
+    """Something that derains images [N, ``channels``, H, W] in [-1, 1] on the CPU.
+
+    ``channels`` is 1 or 3, ``batch_size`` how many images of one size it gets together at most.
+    """
+
+    translate: Callable[[Tensor], Tensor]
+    channels: int = COLOUR_CHANNELS
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a network that no picture fits."""
+        if self.channels not in (GREY, COLOUR_CHANNELS):
+            raise UserError(f"--input: pictures have 1 channel (grey) or 3, but this network takes {self.channels}.")
+
+    def __call__(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Derain images [1, C, H, W] of one size; a list of as many."""
+        together = images[0] if len(images) == 1 else torch.cat(list(images))  # a copy, which may be large
+        return list(self.translate(together).split(1))
+
+
+def with_colours(output: Tensor, source: Tensor) -> Tensor:
+    """Give the output of a grey network the colours of its source.
+
+    What the network changed in the luma is changed in red, green and blue alike, which leaves the chroma as it was.
+
+    Args:
+        output: [1, 1, H, W] in [-1, 1], made from the luma of ``source``.
+        source: [1, 3, H, W].
+    """
+    return source + (output - luma(source))
+
 
 Show = Callable[[Job, Picture, Path, Picture], Row]
 """From a job, its input, and its result's file and content to a row of the result page."""
@@ -101,8 +140,12 @@ def derain_pictures(
         for batch in _batches(readable, network.batch_size):
             with clock.network():
                 outputs = network([loaded.tensor for loaded in batch])
-            for loaded, output in zip(batch, outputs, strict=True):
-                behind.submit(Task(_pixels(loaded.job), partial(_finish, loaded, output, show, taken)))
+            while batch:  # nothing that was handed on is kept here: it may be large
+                job, picture, _ = batch.pop(0)
+                grey = network.channels == GREY
+                finish = partial(_finish, job, picture, outputs.pop(0), show, taken, grey=grey)
+                behind.submit(Task(_pixels(job), finish))
+                del picture, finish
     report.summary = clock.summary(report.count, "images")
 
 
@@ -144,10 +187,11 @@ def _batches(loaded: Iterable[Loaded], batch_size: int) -> Iterator[list[Loaded]
         yield batch
 
 
-def _finish(loaded: Loaded, output: Tensor, show: Show | None, taken: Collection[Path]) -> Written:
+def _finish(
+    job: Job, before: Picture, output: Tensor, show: Show | None, taken: Collection[Path], *, grey: bool
+) -> Written:
     """Write a result: of ``photo.gif`` as ``photo.gif.png``, or ``photo.gif~2.png`` where that is another's place."""
-    job, before, tensor = loaded
-    if tensor.shape[1] == GREY < before.channels and output.shape[1] == GREY:
+    if grey and before.channels > GREY and output.shape[1] == GREY:
         output = with_colours(output, before.tensor())
     after = before.with_tensor(output)
     target = job.target

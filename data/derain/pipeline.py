@@ -13,9 +13,9 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 
-PIXELS_IN_FLIGHT = 48_000_000
+PIXELS_IN_FLIGHT = 24_000_000
 """How many pixels may have been read and not yet be computed, and as many computed and not yet written. A pixel takes
-12 bytes as a tensor and 3 or more as a picture: some 0.7 GB on each side."""
+12 bytes as a tensor and 3 or more as a picture: some 0.4 GB on each side."""
 
 
 class Task(NamedTuple, Generic[T]):

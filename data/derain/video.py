@@ -16,8 +16,7 @@ from torch import Tensor
 
 from data.derain.ffmpeg import Coding, Decoder, Encoder, Film, Frame, Tracks, choose_tracks, join, probe
 from data.derain.inputs import Job
-from data.derain.network import GREY, Network, with_colours
-from data.derain.pictures import Report
+from data.derain.pictures import GREY, Network, Report, with_colours
 from data.derain.pipeline import Clock, Task, WriteBehind, read_ahead
 from util.errors import UserError
 from util.files import cannot_write

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.derain.network import GREY, Network, with_colours
+from data.derain.pictures import GREY, Network, with_colours
 from util.pictures import Picture, read_picture, write_picture
 from util.pixels import COLOUR_CHANNELS, to_eight_bit
 

@@ -20,14 +20,14 @@ from util.engine.oom import is_out_of_memory
 from util.engine.precision import autocast
 from util.errors import UserError
 from util.kernels import accelerate
-from util.pixels import COLOUR_CHANNELS, luma
+from util.pixels import COLOUR_CHANNELS, LUMA
 
 logger = logging.getLogger(__name__)
 
 NATIVE = 0
 """The work size of a model that sees every image at its own size."""
 
-GUIDE_RADIUS, GUIDE_EPSILON = 2, 1e-3
+GUIDE_RADIUS, GUIDE_EPSILON = 2, 1e-4
 """Of the guided filter: pixels at the work size, and the variance of luma (in [-1, 1]) that counts as flat."""
 
 DEFAULT_OVERLAP = 64  # pixels that tiles share
@@ -217,7 +217,7 @@ def add_upsampled(source: Tensor, change: Tensor, small: Tensor) -> Tensor:
         [N, C, H, W], clamped to [-1, 1].
     """
     size = source.shape[-2:]
-    guide, small_guide = (luma(x) if x.shape[1] == COLOUR_CHANNELS else x[:, :1] for x in (source, small))
+    guide, small_guide = _guide(source), _guide(small)
     mean = box_mean(small_guide)
     variance = box_mean(small_guide.square()) - mean.square()
     result = torch.empty_like(source)
@@ -230,6 +230,16 @@ def add_upsampled(source: Tensor, change: Tensor, small: Tensor) -> Tensor:
         enlarged += source[:, channel : channel + 1]
         result[:, channel : channel + 1] = enlarged.clamp_(-1, 1)
     return result
+
+
+def _guide(images: Tensor) -> Tensor:
+    """The luma, with less memory than :func:`util.pixels.luma` needs."""
+    if images.shape[1] != COLOUR_CHANNELS:
+        return images[:, :1]
+    guide = images[:, :1] * LUMA[0]
+    for channel in (1, 2):
+        guide.add_(images[:, channel : channel + 1], alpha=LUMA[channel])
+    return guide
 
 
 def box_mean(x: Tensor, radius: int = GUIDE_RADIUS) -> Tensor:
