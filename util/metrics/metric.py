@@ -180,8 +180,11 @@ def shown_metrics(protocol: Protocol, keys: Collection[str] | None = None) -> tu
 
 def reading(metrics: Iterable[Metric], protocol: Protocol) -> str:
     """How to read the numbers, in sentences: units, and whether higher or lower is better."""
-    units = [f"{metric.heading(protocol)} in {metric.unit}" for metric in metrics if metric.unit]
-    parts = [", ".join(units)] if units else []
+    units: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.unit:
+            units.setdefault(metric.unit, []).append(metric.heading(protocol))
+    parts = [f"{' and '.join(names)} in {unit}" for unit, names in units.items()]
     for word, higher in (("higher", True), ("lower", False)):
         if names := [metric.heading(protocol) for metric in metrics if metric.higher_is_better is higher]:
             parts.append(f"{word} is better: {', '.join(names)}")

@@ -287,10 +287,7 @@ def means_table(manifest: ResultManifest) -> tables.Table:
     return tables.Table(
         title=manifest.title,
         caption=" ".join([count, *dict.fromkeys(metric.protocol for metric in manifest.metrics)]),
-        columns=tuple(
-            tables.Column(metric.key, f"{metric.heading} {metric.unit}".strip(), metric.digits)
-            for metric in manifest.metrics
-        ),
+        columns=tuple(tables.Column(metric.key, metric.heading, metric.digits) for metric in manifest.metrics),
         rows=tuple(
             tables.Row(
                 column.heading,
