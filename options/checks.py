@@ -39,6 +39,6 @@ def check_together(values: Mapping[str, Any], program: Program) -> None:
         raise UserError("--n_epochs and --n_epochs_decay are both 0, which trains nothing; raise one.")
     if values["gan_mode"] == "wgangp" and values["normD"] == "batch":
         raise UserError(
-            "--gan_mode wgangp penalises the gradient of each image, which --normD batch mixes with the other "
+            "--gan_mode wgangp penalizes the gradient of each image, which --normD batch mixes with the other "
             "images'; use --normD instance or none."
         )

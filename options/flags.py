@@ -87,8 +87,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
 )
 
 NETWORK_OPTIONS: tuple[Option, ...] = (
-    Option("input_nc", 3, "channels of the source's images: 3 color, 1 grey", scope=ARCHITECTURE, minimum=1),
-    Option("output_nc", 3, "channels of the target's images: 3 color, 1 grey", scope=ARCHITECTURE, minimum=1),
+    Option("input_nc", 3, "channels of the source's images: 3 color, 1 gray", scope=ARCHITECTURE, minimum=1),
+    Option("output_nc", 3, "channels of the target's images: 3 color, 1 gray", scope=ARCHITECTURE, minimum=1),
     Option("netG", "resnet_9blocks", "generator", choices=GENERATORS, scope=ARCHITECTURE),
     Option("netD", "basic", "discriminator; basic is the 70x70 PatchGAN", choices=DISCRIMINATORS, scope=ARCHITECTURE),
     Option("ngf", 64, "channels of the generator's first layer", scope=ARCHITECTURE, minimum=1),
@@ -161,7 +161,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
     Option("keep", 0, "how many numbered checkpoints stay, the newest ones; 0 = all", minimum=0, scope=OUTPUT),
     Option("init_from", None, "start with networks of a run (name or folder), a file (.pth), or general, which ships"),
     Option("recipe", None, "YAML file of several stages, trained one after another", scope=CALL),
-    Option("continue_train", False, "go on with this run from its last state, with its own options", scope=CALL),
+    Option("continue_train", False, "continue this run from its last state, with its own options", scope=CALL),
     Option(
         "epoch_count",
         1,
@@ -320,7 +320,7 @@ class Program:
     def inherits(self, option: Option) -> bool:
         """Whether the value in a run's options file is the default for this program.
 
-        Plugins above all are not inherited: a run's folder may come from somebody else, and its options file must not
+        Plugins above all are not inherited: a run's folder may come from someone else, and its options file must not
         decide which code is executed.
         """
         if self.trains:
@@ -363,7 +363,7 @@ def options_of(flag: str, name: Any) -> tuple[Option, ...]:
 
 
 def elsewhere(name: str, program: Program) -> str | None:
-    """Whose option ``name`` is, if not ``program``'s own: in words that follow "'name'", or None if nobody's."""
+    """Whose option ``name`` is, if not ``program``'s own: in words that follow "'name'", or None if no one's."""
     for flag, registry in registries().items():
         owners = [owner for owner in registry.names() if name in {option.name for option in options_of(flag, owner)}]
         if owners:

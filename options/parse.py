@@ -32,7 +32,7 @@ from options.flags import (
     unknown_option,
 )
 from options.plugins import import_plugins
-from options.runs import NOT_SAVED, OptionsFile, find_run, missing_weights, options_beside
+from options.runs import NOT_SAVED, OptionsFile, find_run, missing_weights, options_of_weights
 from options.schema import Options, convert, shown
 from util.command_line import CommandLine
 from util.errors import UserError
@@ -191,7 +191,7 @@ def _place(
     if weights is not None:
         name = name if "name" in given else results_name(weights)
         check_name(name)
-        return name, weights, options_beside(weights)
+        return name, weights, options_of_weights(weights)
     check_name(name)
     return name, None, find_run(Path(early["checkpoints_dir"]) / name, required=program.trains)
 
@@ -202,7 +202,7 @@ def _start(request: Request, checkpoints_dir: Path) -> tuple[Path | None, Option
     if text is None:
         return None, None
     weights = find_weights(text, checkpoints_dir, "--init_from")
-    file = options_beside(weights, "--init_from")
+    file = options_of_weights(weights, "--init_from")
     if file is None:
         return weights, None
     chosen = request.explicit((request.program.option("model"),)).get("model")

@@ -53,7 +53,7 @@ def _import_module(name: str, plugin: str) -> ModuleType:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise UserError(f"--plugin {plugin}: there is no module of that name; check the spelling.") from None
-        raise UserError(f"--plugin {plugin}: importing it failed with {_reason(error)}; mend it.") from error
+        raise UserError(f"--plugin {plugin}: importing it failed with {_reason(error)}; fix it.") from error
 
 
 def _reason(error: Exception) -> str:

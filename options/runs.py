@@ -150,22 +150,22 @@ def find_run(folder: Path, *, required: bool) -> OptionsFile | None:
     if file.is_file():
         return OptionsFile.read(file)
     if required:
-        logger.warning("%s is missing; the command line alone says how the run goes on", file)
+        logger.warning("%s is missing; the command line alone says how the run continues", file)
     return None
 
 
-def options_beside(weights: Path, flag: str = "--checkpoint") -> OptionsFile | None:
+def options_of_weights(weights: Path, flag: str = "--checkpoint") -> OptionsFile | None:
     """The options of a run's folder or of a network's file.
 
-    A file without a run's options beside it tells its generator's architecture itself.
+    A file without a run's options next to it tells its generator's architecture itself.
 
     Raises:
         UserError: the file cannot be read, or holds another network than a generator.
     """
-    beside = (weights.parent if weights.is_file() else weights) / OPTIONS_FILE
+    file = (weights.parent if weights.is_file() else weights) / OPTIONS_FILE
     told = _generator_in(weights, flag) if weights.is_file() else {}
-    if beside.is_file():
-        return OptionsFile.read(beside)
+    if file.is_file():
+        return OptionsFile.read(file)
     return OptionsFile(weights, {"model": SINGLE_GENERATOR, **told}) if weights.is_file() else None
 
 

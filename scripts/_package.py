@@ -41,7 +41,7 @@ def rewrite(source: str) -> str:
 
 class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
-        """Compiled anew: the cache beside the file has what is imported under its own name."""
+        """Compiled anew: the cache next to the file has what is imported under its own name."""
         path = self.get_filename(fullname)
         return compile(rewrite(Path(path).read_text(encoding="utf-8")), path, "exec", dont_inherit=True)
 

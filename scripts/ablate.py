@@ -4,7 +4,7 @@
   python scripts/ablate.py table3 --dataroot ./datasets/rain_demo --dry_run -- --config scripts/demo_options.yaml
 
 Flags behind -- go to train.py in every row. Rows that are done with the same settings are skipped, and an interrupted
-training goes on, so the same command can be given again and again; it always ends by writing the table.
+training continues, so the same command can be given again and again; it always ends by writing the table.
 """
 
 from __future__ import annotations

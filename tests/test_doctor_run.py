@@ -72,7 +72,7 @@ def folder_of(run: Request) -> Path:
 
 def test_where_a_run_stands(run: Request) -> None:
     finding = only(doctor_run.check_run(run))
-    assert finding.status == OK and "--model cut, goes on in epoch 7 after 1,200 images" in finding.found
+    assert finding.status == OK and "--model cut, continues in epoch 7 after 1,200 images" in finding.found
 
 
 def test_a_run_that_cannot_go_on(run: Request) -> None:

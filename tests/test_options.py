@@ -293,7 +293,7 @@ def test_an_unknown_model_gets_a_suggestion() -> None:
         (["--name", "my", "run"], "'run' follows no flag"),
         (["--crop_size", "300"], "--crop_size 300 is larger than --load_size 286"),
         (["--n_epochs", "0", "--n_epochs_decay", "0"], "--n_epochs and --n_epochs_decay are both 0"),
-        (["--gan_mode", "wgangp", "--norm", "batch"], "--gan_mode wgangp penalises"),
+        (["--gan_mode", "wgangp", "--norm", "batch"], "--gan_mode wgangp penalizes"),
         (["--dataroot", ""], "--dataroot is missing"),
         (["--config", "none.yaml"], "none.yaml: there is no such options file"),
         (["--continue_train", "--name", "gone"], "--continue_train: there is no run in"),
@@ -474,7 +474,7 @@ def test_a_plugin_that_is_not_there_is_told(plugin: str, words: str) -> None:
 def test_a_plugin_that_fails_is_told_with_the_line(plugin_file: Path, code: str, words: str) -> None:
     stem = "zero" if "1" in code else "syntax"
     (plugin_file.parent / f"p_{stem}.py").write_text(code, encoding="utf-8")
-    assert refusal("--plugin", f"./p_{stem}.py").endswith(f"{words.format(stem)}; mend it.")
+    assert refusal("--plugin", f"./p_{stem}.py").endswith(f"{words.format(stem)}; fix it.")
 
 
 def test_a_plugin_cannot_take_another_module_s_name(plugin_file: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from models.networks import create_generator, describe_state
-from options.runs import options_beside
+from options.runs import options_of_weights
 from util.engine.weights import load_file, load_net, load_nets, net_file, save_atomically, save_nets
 from util.errors import UserError
 
@@ -96,7 +96,7 @@ def test_foreign_files_are_loaded(tmp_path: Path, how: str) -> None:
     torch.save(FOREIGN[how](first.state_dict()), tmp_path / "net.pth")
     load_net(second, tmp_path / "net.pth", describe_state)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    told = options_beside(tmp_path / "net.pth")
+    told = options_of_weights(tmp_path / "net.pth")
     assert told is not None and told.saved["netG"] == "resnet_6blocks" and str(told.saved["ngf"]) == "4"
 
 
@@ -108,7 +108,7 @@ def test_safetensors_are_loaded(tmp_path: Path) -> None:
     save_file(first.state_dict(), tmp_path / "net.safetensors")
     load_net(second, tmp_path / "net.safetensors", describe_state)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    told = options_beside(tmp_path / "net.safetensors")
+    told = options_of_weights(tmp_path / "net.safetensors")
     assert told is not None and str(told.saved["output_nc"]) == "1"
     (tmp_path / "net.safetensors").write_bytes(b"no such file")
     with pytest.raises(UserError, match=r"net\.safetensors is damaged"):

@@ -75,7 +75,7 @@ class Run:
         return settings_of(vars(self.opt))
 
     def train_command(self) -> list[str]:
-        """Arguments for :mod:`subprocess`; goes on with a training of the same settings."""
+        """Arguments for :mod:`subprocess`; continues a training of the same settings."""
         resume = ["--continue_train"] if self.is_begun() else []
         return [sys.executable, str(ROOT / "train.py"), *self.train_flags, *resume]
 
@@ -84,7 +84,7 @@ class Run:
         return [sys.executable, str(ROOT / "test.py"), *self.test_flags]
 
     def is_begun(self) -> bool:
-        """Whether a training with these very settings has left a state to go on from."""
+        """Whether a training with these very settings has left a state to continue from."""
         folder = self.places.checkpoints / self.name
         if not (folder / STATE_FILE).is_file():
             return False
@@ -98,7 +98,7 @@ class Run:
         return self.places.results / self.name / LATEST_TEST / "metrics.json"
 
     def record_as_done(self) -> None:
-        """Say beside the metrics what they belong to; raises :class:`UserError` if that cannot be written."""
+        """Write next to the metrics what they belong to; raises :class:`UserError` if that cannot be written."""
         record = {"settings": self.settings, "metrics_sha256": _digest(self.metrics_file())}
         write_atomically(
             self.places.results / self.name / RECORD, (json.dumps(record, indent=1) + "\n").encode("utf-8")
@@ -199,7 +199,7 @@ def _digest(path: Path) -> str:
 
 
 class RunFailed(Exception):
-    """One run could not be finished; the others go on."""
+    """One run could not be finished; the others continue."""
 
 
 @dataclass
@@ -308,7 +308,7 @@ class Runner:
 
 
 def commands_of(run: Run) -> Commands:
-    """Train (or go on), test, and record that the numbers are there; raises :class:`RunFailed`."""
+    """Train (or continue), test, and record that the numbers are there; raises :class:`RunFailed`."""
     _check("train.py", (yield run.train_command()))
     _check("test.py", (yield run.test_command()))
     if not run.metrics_file().is_file():

@@ -1,4 +1,4 @@
-"""The table of a grid: measured numbers beside the paper's, and a caption that says what they are worth."""
+"""The table of a grid: measured numbers next to the paper's, and a caption that says what they are worth."""
 
 from __future__ import annotations
 

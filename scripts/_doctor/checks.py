@@ -89,7 +89,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 OURS = frozenset({"data", "models", "options", "scripts", "util"})
 """Where an import that fails is no package that is missing."""
 
-MEND_FIRST = "mend that first"
+FIX_FIRST = "fix that first"
 ENDING_SECONDS = 5.0
 
 
@@ -119,7 +119,7 @@ def _from_exception(name: str, error: BaseException) -> Finding:
     if isinstance(error, UserError):
         return Finding(PROBLEM, name, str(error))
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in OURS:
-        return Finding(WARNING, name, f"not checked, because {error.name or error} cannot be imported", MEND_FIRST)
+        return Finding(WARNING, name, f"not checked, because {error.name or error} cannot be imported", FIX_FIRST)
     place = traceback.extract_tb(error.__traceback__)[-1]
     found = f"the check itself failed ({type(error).__name__}: {error}; {Path(place.filename).name}:{place.lineno})"
     return Finding(PROBLEM, name, found, "if this checkout is complete and unchanged, please report this line")
@@ -128,7 +128,7 @@ def _from_exception(name: str, error: BaseException) -> Finding:
 def _not_importable(check: Check, module: str, reason: str) -> Finding:
     if check.without == PROBLEM and module == check.needs[-1]:
         return Finding(PROBLEM, check.name, f"cannot be imported ({reason})", "install requirements.txt again")
-    return Finding(WARNING, check.name, f"not checked, because {module} cannot be imported", MEND_FIRST)
+    return Finding(WARNING, check.name, f"not checked, because {module} cannot be imported", FIX_FIRST)
 
 
 def run_checks(checks: Sequence[Check]) -> Generator[Finding, None, None]:

@@ -88,7 +88,7 @@ def check_run(request: Request) -> Iterator[Finding]:
     subject, folder = f"run {opt.name}", Checkpointer(Path(opt.checkpoints_dir) / opt.name)
     states = [file for file in (folder.state_file, folder.previous_state_file) if file.is_file()]
     if not states:
-        todo = "with --continue_train only the networks go on, the optimizers start afresh"
+        todo = "with --continue_train only the networks continue, the optimizers start fresh"
         yield Finding(WARNING, subject, f"--model {opt.model}, without a training state", todo)
         return
     for number, file in enumerate(states, 1):
@@ -98,8 +98,8 @@ def check_run(request: Request) -> Iterator[Finding]:
         except UserError as error:
             if number == len(states):
                 raise
-            yield Finding(WARNING, subject, str(error), "--continue_train goes on from the state before it by itself")
-    found = f"--model {opt.model}, goes on in epoch {position['epoch']} after {position['total_images']:,} images"
+            yield Finding(WARNING, subject, str(error), "--continue_train takes the state before it")
+    found = f"--model {opt.model}, continues in epoch {position['epoch']} after {position['total_images']:,} images"
     yield Finding(OK, subject, f"{found}{_who_trains(folder.path)}")
 
 
