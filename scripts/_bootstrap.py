@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)  # that the pinned packages support
 CONSTRAINTS = "build-constraints.txt"
-NEEDED_BYTES = 10 * 10**9  # for the packages and, meanwhile, for what pip downloads
+NEEDED_BYTES = 10 * 10**9  # for the packages, and for what pip downloads
 EXIT_WRONG_PYTHON = 2
 
 
@@ -107,7 +107,7 @@ def pip_install(root: Path, python: Path, requirements: str, *, verbose: bool) -
     if subprocess.call(command, cwd=root, env=environment):
         raise UserError(
             f"pip failed, as it says above (and in {log}); check network (PIP_INDEX_URL, HTTPS_PROXY) and free space, "
-            "then run this again: it goes on where it stopped."
+            "then run this again: it continues where it stopped."
         )
 
 

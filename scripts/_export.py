@@ -90,7 +90,7 @@ def stride_of(network: nn.Module) -> int:
 
 
 def describe(opt: Options, weights: Path, *, stride: int, precision: str) -> dict[str, str]:
-    """What somebody who finds the file must know about it, all as text."""
+    """What a user of the file must know about it, all as text."""
     return {
         "made_by": MADE_BY,
         "version": project_version(ROOT),

@@ -297,7 +297,7 @@ def serve(
 ) -> None:
     """Run the server until it is stopped; ``started`` is called with the port once it listens.
 
-    ``local`` lets nobody on other machines in. ``env_path`` is where saved plots are, Visdom's own folder if None.
+    ``local`` refuses other machines. ``env_path`` is where saved plots are, Visdom's own folder if None.
 
     Raises:
         UserError: the port is taken, or the folder cannot be used.

@@ -9,7 +9,7 @@ What it does, each step only where it is not done already:
 
 The semantic encoder of CCLGAN's contrastive loss is EfficientNet-Lite0 (Apache-2.0), which a Python package brings,
 instead of CLIP, whose weights need a download from elsewhere. Nothing but the package registry is used.
-An interrupted training goes on where it stopped when the demo is run again.
+An interrupted training continues where it stopped when the demo is run again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHIPPED = ROOT / "models" / "pretrained" / "general"
 NAMES = ("trained for 5 minutes here", "shipped model")
 DEFAULT_NAME = "rain_demo"
 DEFAULT_SEED = 1
-TRAINING_STATE = "training_state.pth"  # what train.py --continue_train goes on from
+TRAINING_STATE = "training_state.pth"  # what train.py --continue_train needs
 
 
 class StepFailed(Exception):
@@ -120,7 +120,7 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def train(steps: Steps, args: argparse.Namespace, checkpoints: Path) -> None:
-    """Train unless a run with these settings is finished; go on with one that was interrupted."""
+    """Train unless a run with these settings is finished; continue one that was interrupted."""
     record_path = checkpoints / f"{args.name}.demo.json"
     flags = training_flags(args)
     settings = settings_of(flags)
@@ -131,7 +131,7 @@ def train(steps: Steps, args: argparse.Namespace, checkpoints: Path) -> None:
         return
     _write_record(record_path, {"settings": settings, "finished": False})
     if begun and not args.retrain:
-        print("Going on with the training that was interrupted; --retrain starts over.", flush=True)
+        print("Continuing the training that was interrupted; --retrain starts over.", flush=True)
         steps.run("train.py", "--name", args.name, "--continue_train")
     else:
         steps.run("train.py", *flags)

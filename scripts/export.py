@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         epilog=FLAGS_HELP,
     )
     parser.add_argument("--format", choices=FORMATS, help="not set: by the ending of --out, or onnx")
-    parser.add_argument("--out", type=Path, help="the file; not set: beside the network's, with the format's ending")
+    parser.add_argument("--out", type=Path, help="the file; not set: next to the network's, with the format's ending")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp16 halves the file (%(default)s)")
     parser.add_argument("--opset", type=int, help="ONNX's version of operators; not set: PyTorch's default")
     args, flags = parser.parse_known_args(argv)

@@ -39,12 +39,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--hostname",
         default=LOCAL,
         help="this machine's name for others, who are let in then, without a password; "
-        "%(default)s, the default, lets nobody in",
+        "%(default)s, the default, refuses others",
     )
     parser.add_argument("--env_path", type=Path, help="where finished plots are kept (Visdom's own folder)")
     parser.add_argument("--fetch_browser_files", action="store_true", help="get the page's scripts from npm, 25 MB")
     parser.add_argument("--browser_packages", type=Path, metavar="FOLDER", help="where npm's packages are kept")
-    parser.add_argument("--readonly", action="store_true", help="nobody can change the plots in the browser")
+    parser.add_argument("--readonly", action="store_true", help="the browser cannot change the plots")
     args = parser.parse_args(argv)
     if not 0 < args.port <= HIGHEST_PORT:
         raise UserError(f"--port {args.port}: is not a port between 1 and {HIGHEST_PORT}.")

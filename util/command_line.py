@@ -27,7 +27,7 @@ _NOTHING_GIVEN = re.compile(rf"(-[^=]*)={_END_OF_FLAGS}")
 class CommandLine(argparse.ArgumentParser):
     """An argument parser that raises :class:`UserError` where argparse prints its usage and ends the process.
 
-    Descriptions keep their lines, and flags may not be shortened, so that a new flag breaks nobody's command.
+    Descriptions keep their lines, and flags may not be shortened, so that a new flag breaks no command.
     """
 
     def __init__(self, **settings: Any) -> None:

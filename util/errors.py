@@ -1,4 +1,4 @@
-"""The one error type for mistakes a user can mend, and how entry points report it."""
+"""The one error type for mistakes a user can fix, and how entry points report it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STOP_SIGNALS = tuple(each for each in signal.Signals if each.name in ("SIGINT", 
 
 
 class UserError(Exception):
-    """A mistake the user can mend.
+    """A mistake the user can fix.
 
     The message is one sentence that names the flag or file, says what was found there and what to do.
     Entry points print it without a traceback and exit with code 2.
@@ -46,13 +46,13 @@ def entry_point(main: Main) -> Callable[..., int]:
 
     A :class:`UserError` becomes one line on standard error and exit code 2; Ctrl-C becomes exit code 130,
     SIGTERM 143, and a reader that closed our output 141, as if the signal had ended us. A file or folder that the
-    system refuses, where nobody has said it better, is a mistake to be mended as well (the traceback is logged as
+    system refuses, where no better sentence is known, is a user error as well (the traceback is logged as
     DEBUG). Every other exception is our own bug and keeps its traceback.
     """
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
-        with suppress(AttributeError):  # somebody's stand-in for the console
+        with suppress(AttributeError):  # a replaced stdout
             sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
             return main(argv) or 0
@@ -62,7 +62,7 @@ def entry_point(main: Main) -> Callable[..., int]:
         except KeyboardInterrupt as error:
             print("interrupted", file=sys.stderr)
             return EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
-        except BrokenPipeError:  # whoever read our output, such as head, has had enough
+        except BrokenPipeError:  # the reader of our output, such as head, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_BROKEN_PIPE
         except OSError as error:

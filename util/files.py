@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def patiently(action: Callable[[], T], *, replacing: bool = False) -> T:
-    """Return ``action()``, tried again for a second or two where a network drive stumbles.
+    """Return ``action()``, tried again for a second or two after a passing error of a network drive.
 
     ``replacing`` is for renames, which Windows refuses while a virus scanner or an indexer looks at the file.
     """

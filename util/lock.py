@@ -125,7 +125,7 @@ if sys.platform != "win32":
 
 
 def owner_of(path: Path) -> str:
-    """Who holds the lock at ``path``; empty if nobody does, or there is no such file."""
+    """Who holds the lock at ``path``; empty if no process does, or there is no such file."""
     with contextlib.suppress(OSError), path.open("r+b") as file:
         return "" if _take(file) else _read(path)
     return ""

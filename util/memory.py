@@ -1,4 +1,4 @@
-"""How much memory there is, where somebody tells."""
+"""Total and free RAM or GPU memory, if the OS reports it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def whole_memory(device: torch.device) -> int | None:
-    """Bytes that the device has in all, whoever uses them now; None where the system does not tell.
+    """Total bytes of the device; None if the system does not report them.
 
     On a CPU the memory of the machine with what it may swap, or of this process's control group.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    told = [size for size in (_of_the_machine(), _of_the_group()) if size is not None]
-    return min(told, default=None)
+    sizes = [size for size in (_of_the_machine(), _of_the_group()) if size is not None]
+    return min(sizes, default=None)
 
 
 def free_memory() -> int | None:
@@ -42,8 +42,8 @@ def _meminfo() -> dict[str, int]:
 
 def _of_the_machine() -> int | None:
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-        told = _meminfo()
-        return told["MemTotal"] + told["SwapTotal"]
+        total = _meminfo()
+        return total["MemTotal"] + total["SwapTotal"]
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None

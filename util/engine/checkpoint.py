@@ -76,12 +76,12 @@ class Checkpointer:
 
     @property
     def state_file(self) -> Path:
-        """The one file that a run goes on from."""
+        """The one file that a run is resumed from."""
         return self.path / STATE_FILE
 
     @property
     def previous_state_file(self) -> Path:
-        """The state before it, for the case that a disk damages the newest."""
+        """The state before it, in case a disk damages the newest."""
         return self.path / PREVIOUS_STATE_FILE
 
     def claim(self) -> None:
@@ -158,7 +158,7 @@ class Checkpointer:
         save_atomically(state.state_dict(), self.state_file, previous=self.previous_state_file)
 
     def _be_there(self) -> None:
-        """Make sure that the folder is ours and exists; one that was deleted meanwhile is made again."""
+        """Make sure that the folder is ours and exists; one that was deleted since is made again."""
         if not self.path.is_dir():
             logger.warning("%s was deleted; it is made again, without what was in it", self.path)
             try:

@@ -92,7 +92,7 @@ def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
         raise UserError(
             f"{path} holds more than tensors or is damaged, so it is not loaded; use a plain state dict."
         ) from reason
-    except Exception as reason:  # whatever a file that is no checkpoint makes torch stumble over
+    except Exception as reason:  # torch raises many kinds for a file that is no checkpoint
         raise UserError(
             f"{path} is damaged or not a checkpoint ({type(reason).__name__}); restore a copy or use another one."
         ) from reason
@@ -104,7 +104,7 @@ def _load(path: Path, device: torch.device | str) -> Any:
     if zipfile.is_zipfile(path) and is_damaged(path):
         raise UserError(f"{path} is damaged (its checksum does not fit); restore a copy or use another one.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it wonders at strange files, which are refused in a sentence above
+        warnings.simplefilter("ignore")  # about odd files, which load_file refuses in a sentence
         return torch.load(path, map_location=device, weights_only=True)
 
 
@@ -144,7 +144,7 @@ def load_weights(nets: Mapping[str, nn.Module], place: Path, tag: str, describe:
     (name, network), *_ = nets.items()
     usual = place.with_name(re.sub(r"_net_.+\.pth$", f"_net_{name}.pth", place.name))
     if usual != place and usual.is_file():
-        logger.warning("--checkpoint %s: the network that this run is tested with is %s beside it", place, usual.name)
+        logger.warning("--checkpoint %s: the network that this run is tested with is %s, next to it", place, usual.name)
     load_net(network, place, describe, name)
 
 
