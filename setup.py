@@ -25,6 +25,6 @@ inside = find_namespace_packages(include=[pattern for name in FOLDERS for patter
 setup(
     packages=[PACKAGE, *(f"{PACKAGE}.{name}" for name in inside if "__pycache__" not in name)],
     package_dir={PACKAGE: "."},
-    package_data={"": ["*.css", "*.js", "*.json", "*.md", "*.pth", "*.txt", "*.yaml"]},
+    package_data={"": ["*.css", "*.js", "*.json", "*.md", "*.pth", "*.safetensors", "*.txt", "*.yaml"]},
     cmdclass={"build_py": BuildPackage},
 )

@@ -3,7 +3,7 @@
 Everything about the run is in checkpoints/<name>: options, losses, checkpoints, and a page with intermediate
 images. ``--continue_train`` continues where it stopped; ``--help --model X`` lists the options of model X.
 On several GPUs: torchrun --nproc_per_node=8 train.py … --batch_size 8
-From other weights: --init_from general. In several stages: --recipe stages.yaml (options/recipe.py).
+From other weights: --init_from derain. In several stages: --recipe stages.yaml (options/recipe.py).
 """
 
 from __future__ import annotations

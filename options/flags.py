@@ -159,7 +159,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
     Option("save_epoch_freq", 5, "epochs between two numbered checkpoints that are kept", minimum=1, scope=OUTPUT),
     Option("save_by_iter", False, "keep every --save_latest_freq checkpoint, named by its image count", scope=OUTPUT),
     Option("keep", 0, "how many numbered checkpoints stay, the newest ones; 0 = all", minimum=0, scope=OUTPUT),
-    Option("init_from", None, "start with networks of a run (name or folder), a file (.pth), or general, which ships"),
+    Option("init_from", None, "start with networks of a run (name or folder), a file (.pth), or derain, which ships"),
     Option("recipe", None, "YAML file of several stages, trained one after another", scope=CALL),
     Option("continue_train", False, "continue this run from its last state, with its own options", scope=CALL),
     Option(

@@ -33,7 +33,7 @@ from util.errors import UserError, entry_point
 
 OPTIONS = ROOT / "scripts" / "demo_options.yaml"
 DATASET = ROOT / "datasets" / "rain_demo"
-SHIPPED = ROOT / "models" / "pretrained" / "general"
+SHIPPED = ROOT / "models" / "pretrained" / "derain"
 NAMES = ("trained for 5 minutes here", "shipped model")
 DEFAULT_NAME = "rain_demo"
 DEFAULT_SEED = 1

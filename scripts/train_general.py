@@ -1,4 +1,4 @@
-"""Train, choose, publish and measure the general deraining model: the recipe of the model that ships, in one command.
+"""Train, choose, publish and measure the general deraining model: the recipe of the cclgan model, in one command.
 
   python scripts/train_general.py --photos photos                      # folders debian, driving, sun_hays, urban100
   python scripts/train_general.py --photos my_photos --split my_split.yaml --name mine --publish checkpoints/mine_small
@@ -38,7 +38,7 @@ from util.command_line import CommandLine
 from util.engine.device import choose_device
 from util.environment import describe_environment
 from util.errors import UserError, entry_point
-from util.names import OPTIONS_FILE, SHIPPED, check_name
+from util.names import OPTIONS_FILE, PRETRAINED, check_name
 
 RECIPE = ROOT / "scripts" / "general.yaml"
 SPLIT = ROOT / "scripts" / "_general" / "split.yaml"
@@ -56,7 +56,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", type=Path, default=SPLIT, help="YAML: which are for test and validation")
     parser.add_argument("--out", type=Path, default=ROOT / "datasets" / "general_rain", help="folder of the dataset")
     parser.add_argument("--name", default="general", help="of the run in checkpoints/ and results/ (%(default)s)")
-    parser.add_argument("--publish", type=Path, default=SHIPPED, help="folder of the model (%(default)s)")
+    parser.add_argument("--publish", type=Path, default=PRETRAINED / "cclgan", help="folder of the model (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the training (%(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw rain")
     parser.add_argument("train_flags", nargs="*", metavar="-- flags", help="of train.py")

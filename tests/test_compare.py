@@ -220,15 +220,15 @@ def test_results_are_found_by_the_name_the_folder_and_the_network_of_a_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_run(Path("results") / "rain" / "test_latest", {"x": 1.0})
-    write_run(Path("results") / "general" / "test_latest", {"x": 1.0})
+    write_run(Path("results") / "derain" / "test_latest", {"x": 1.0})
     run = Path("checkpoints") / "rain"
     run.mkdir(parents=True)
     (run / "options.yaml").touch()
     (run / "latest_net_G.pth").touch()
     for word in ("rain", run, run / "latest_net_G.pth"):
         assert find_results(word) == Path("results/rain/test_latest")
-    for word in ("general", SHIPPED):
-        assert find_results(word) == Path("results/general/test_latest")
+    for word in ("derain", "general", SHIPPED):
+        assert find_results(word) == Path("results/derain/test_latest")
     with pytest.raises(UserError, match=r"did you mean 'rain'"):
         find_results("rian")
 

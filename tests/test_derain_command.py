@@ -174,10 +174,11 @@ MISTAKES = [
 
 
 def test_the_model_that_ships_has_a_name_unless_a_run_has_the_same(tmp_path: Path) -> None:
-    flags = ["--input", "photos", "--checkpoint", "general", "--checkpoints_dir", str(tmp_path)]
-    assert parse_test(flags).checkpoint == str(SHIPPED)
-    run = save_run(tmp_path / "general")
-    assert parse_test(flags).checkpoint == str(run)
+    for name in ("derain", "general"):
+        flags = ["--input", "photos", "--checkpoint", name, "--checkpoints_dir", str(tmp_path)]
+        assert parse_test(flags).checkpoint == str(SHIPPED)
+        run = save_run(tmp_path / name)
+        assert parse_test(flags).checkpoint == str(run)
     with pytest.raises(UserError, match="did you mean 'general'"):
         parse_test(["--input", "photos", "--checkpoint", "genral"])
 

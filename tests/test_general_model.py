@@ -1,10 +1,9 @@
-"""The recipe of the general model: its split, its data, what is published, and how gains are told."""
+"""The recipe of the cclgan model: its split, its data, what is published, and how gains are told."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio
 
-import test as test_program
-from data.rain.synthesis import generator_for, rain_on
 from models.networks import create_generator
 from options import parse_train, read_options
 from options.recipe import read_recipe, recipe_commands
@@ -26,11 +22,9 @@ from scripts._general.publish import publish
 from scripts._general.split import Split, split_photos
 from scripts.train_general import AVERAGED, RECIPE, SPLIT
 from util.errors import UserError
-from util.names import SHIPPED
+from util.names import PRETRAINED
 
 SCENES = ("town/a.jpg", "town/b.jpg", "sea.jpg", "road.jpg", "test.jpg", "val.jpg", "twin.jpg")
-TEST_PHOTOS = sorted((Path(__file__).resolve().parents[1] / "datasets" / "photos" / "test").glob("*.jpg"))
-LEAST_GAIN, LEAST_FIDELITY, LEAST_FIDELITY_OF_PARTS = 4.0, 33.0, 31.0  # dB, RGB
 LISTS = {"test": ["test.jpg"], "val": ["val.jpg"], "left_out": ["twin.jpg"]}
 
 
@@ -181,15 +175,16 @@ def test_gains_are_means_within_bands_of_the_input(tmp_path: Path) -> None:
     }
 
 
-# The model that ships ----------------------------------------------------------------------------
+# The published model ----------------------------------------------------------------------------
 
 
 MOST_BYTES = 6_000_000
-CARD = json.loads((SHIPPED / "card.json").read_text(encoding="utf-8"))
+PUBLISHED = PRETRAINED / "cclgan"
+CARD = json.loads((PUBLISHED / "card.json").read_text(encoding="utf-8"))
 
 
-def test_the_shipped_file_is_the_one_of_its_card_small_and_in_half_precision() -> None:
-    file = SHIPPED / CARD["model"]["file"]
+def test_the_published_file_is_the_one_of_its_card_small_and_in_half_precision() -> None:
+    file = PUBLISHED / CARD["model"]["file"]
     assert hashlib.sha256(file.read_bytes()).hexdigest() == CARD["model"]["sha256"]
     assert file.stat().st_size == CARD["model"]["bytes"] <= MOST_BYTES
     assert {value.dtype for value in torch.load(file, weights_only=True).values()} == {torch.float16}
@@ -202,60 +197,8 @@ def test_the_card_states_three_decibels_where_rain_is_heavy_and_clean_pictures_k
     assert CARD["test"]["clean"]["psnr"] >= 35
 
 
-def test_the_shipped_model_is_what_the_recipe_trains() -> None:
+def test_the_published_model_is_what_the_recipe_trains() -> None:
     recipe_options = read_options(RECIPE.parent / "general_options.yaml")
-    shipped = yaml.safe_load((SHIPPED / "options.yaml").read_text(encoding="utf-8"))
+    shipped = yaml.safe_load((PUBLISHED / "options.yaml").read_text(encoding="utf-8"))
     assert shipped["ngf"] <= 32
     assert {key: value for key, value in recipe_options.items() if key in shipped}.items() <= shipped.items()
-
-
-@pytest.fixture(scope="module")
-def derained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """Mean PSNR over RGB of the demo's test photographs, which the model never saw, by the user's command.
-
-    Of the whole ones and of small parts of them: clean ones, rainy ones, and the rainy input.
-    """
-    folder = tmp_path_factory.mktemp("derained")
-    whole = {path.stem: np.asarray(Image.open(path).convert("RGB")) for path in TEST_PHOTOS}
-    parts = {name: pixels[100:292, 200:456] for name, pixels in whole.items()}
-    found: dict[str, float] = {}
-    for size, clean in (("", whole), (" parts", parts)):
-        rainy = {
-            name: rain_on(pixels, generator_for(5, name, 0), "heavy", fog=False).pixels
-            for name, pixels in clean.items()
-        }
-        found[f"input{size}"] = mean_psnr(clean, rainy)
-        for kind, images in (("clean", clean), ("rainy", rainy)):
-            found[f"{kind}{size}"] = mean_psnr(clean, by_the_command(images, folder / f"{kind}{size}"))
-    return found
-
-
-def by_the_command(images: Mapping[str, np.ndarray], folder: Path) -> dict[str, np.ndarray]:
-    """What test.py makes of the images, with no word about a model."""
-    folder.mkdir()
-    for name, pixels in images.items():
-        Image.fromarray(pixels).save(folder / f"{name}.png")
-    output = folder.with_name(f"{folder.name} out")
-    assert test_program.main(["--input", str(folder), "--output", str(output), "--gpu_ids", "-1"]) == 0
-    return {name: np.asarray(Image.open(output / f"{name}.png")) for name in images}
-
-
-def mean_psnr(true: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
-    return float(np.mean([peak_signal_noise_ratio(true[name], found[name]) for name in true]))
-
-
-def test_without_a_checkpoint_the_shipped_model_takes_rain_away(derained: dict[str, float]) -> None:
-    assert derained["rainy"] > derained["input"] + LEAST_GAIN
-
-
-def test_the_shipped_model_leaves_clean_pictures_alone(derained: dict[str, float]) -> None:
-    assert derained["clean"] > LEAST_FIDELITY
-
-
-def test_the_shipped_model_leaves_small_parts_of_clean_pictures_alone(derained: dict[str, float]) -> None:
-    assert derained["clean parts"] > LEAST_FIDELITY_OF_PARTS
-
-
-def test_of_small_rainy_parts_the_shipped_model_makes_no_worse_ones(derained: dict[str, float]) -> None:
-    """On average: one of them has no dark place, and is taken for one under a veil."""
-    assert derained["rainy parts"] > derained["input parts"]

@@ -77,10 +77,10 @@ def test_what_pip_installs_can_be_imported_and_has_its_command(foreign: Path) ->
     library = foreign / "library"
     command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(foreign), "build_py", "--build-lib"]
     subprocess.run([*command, str(library)], cwd=ROOT, check=True, capture_output=True)
-    assert (library / "cclgan_pytorch/models/pretrained/general/latest_net_G_A.pth").is_file()
+    assert (library / "cclgan_pytorch/models/pretrained/derain/latest_net_G.safetensors").is_file()
     assert (library / "cclgan_pytorch/util/pages/assets/result.js").is_file()
     assert not (library / "cclgan_pytorch/tests").exists()
     code = "import sys, cclgan_pytorch; sys.argv = ['derain', '--help']; cclgan_pytorch.derain()"
     assert "--input TEXT" in run(code, foreign, library)
     code = "import cclgan_pytorch.util.names as names; print(names.SHIPPED)"
-    assert run(code, foreign, library).strip() == str(library / "cclgan_pytorch/models/pretrained/general")
+    assert run(code, foreign, library).strip() == str(library / "cclgan_pytorch/models/pretrained/derain")

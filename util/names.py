@@ -1,8 +1,8 @@
 """What a user's word for a model or for results means, the same for every command.
 
 A model is a network's file, a run's folder, a run's name in ``--checkpoints_dir``, or the name of a model that ships
-with the project (``general``); looked for in this order. Results are a folder that ``test.py`` wrote, or those of a
-model.
+with the project (``derain``, also called ``general``, and ``cclgan``); looked for in this order. Results are a folder
+that ``test.py`` wrote, or those of a model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ MANIFEST_NAME = "manifest.json"  # of a test's results
 LATEST_TEST = "test_latest"
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "models" / "pretrained"
-SHIPPED = PRETRAINED / "general"
+SHIPPED = PRETRAINED / "derain"
+ALIASES = {"general": "derain"}
+"""Other names of models that ship."""
 """The model that comes with the project: what ``--input`` uses where neither --checkpoint nor --name is given."""
 
 
@@ -55,15 +57,15 @@ def find_weights(text: str, checkpoints_dir: Path, flag: str = "--checkpoint") -
     if place.is_file() or _is_run(place):
         return place
     check_name(text, flag)
-    for folder in (checkpoints_dir / text, PRETRAINED / text):
+    for folder in (checkpoints_dir / text, PRETRAINED / ALIASES.get(text, text)):
         if folder.is_dir():
             return folder
     if place.is_dir():
         raise UserError(f"{flag} {text}: this folder holds neither {OPTIONS_FILE} nor networks (*_net_*.pth).")
-    hint = did_you_mean(text, [*folders_in(checkpoints_dir), *folders_in(PRETRAINED)])
+    hint = did_you_mean(text, [*folders_in(checkpoints_dir), *folders_in(PRETRAINED), *ALIASES])
     raise UserError(
         f"{flag} {text}: there is neither such a file nor such a run in {checkpoints_dir}{hint}; give a run's "
-        "name or folder, a network's file (.pth), or 'general', the model that ships."
+        "name or folder, a network's file (.pth), or 'derain', the model that ships."
     )
 
 
@@ -82,6 +84,8 @@ def find_results(word: str | Path, results_dir: Path = Path("results")) -> Path:
         place = results_dir / results_name(place)
     elif not place.is_dir():
         place = results_dir / word
+        if not place.is_dir() and str(word) in ALIASES:
+            place = results_dir / ALIASES[str(word)]
     if (place / MANIFEST_NAME).is_file():
         return place
     if not place.is_dir():

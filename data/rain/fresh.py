@@ -312,7 +312,7 @@ KINDS: dict[str, Callable[[tuple[int, int], float, Rng], Float]] = {
 
 def some_size(rng: Rng) -> float:
     """The factor on all lengths: near 1 mostly, as in pictures of benchmark size, from thumbnail to camera else."""
-    return log_uniform(rng, 0.65, 1.6) if rng.random() < 0.65 else log_uniform(rng, 0.5, 4.0)
+    return log_uniform(rng, 0.65, 1.6) if rng.random() < 0.65 else log_uniform(rng, 0.35, 4.0)
 
 
 def another_light(image: Float, rng: Rng) -> Float:
