@@ -25,7 +25,7 @@ Batch = Mapping[str, Any]
 
 
 class Stateful(Protocol):
-    """State beside the networks that a resumed run needs, such as an image pool."""
+    """State other than the networks that a resumed run needs, such as an image pool."""
 
     def state_dict(self) -> dict[str, Any]: ...
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tests.disk_operations import operations
-from tests.test_engine import TwoPhases, make_stepper
+from tests.test_step import TwoPhases, make_stepper
 from util.engine.checkpoint import PREVIOUS_STATE_FILE, STATE_FILE, Checkpointer
 from util.engine.state import TrainingState
 from util.engine.weights import is_damaged, load_file, net_file, save_atomically

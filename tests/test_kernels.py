@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.networks import create_discriminator, create_generator
-from tests.test_engine_steps import make_stepper
+from tests.test_step_equality import make_stepper
 from util.kernels import accelerate, fuse, restore
 from util.kernels.layers import laid_out
 from util.layers import AnyMemoryFormat, BlurDownsample, BlurUpsample

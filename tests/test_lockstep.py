@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import at
-from tests.test_engine_steps import LEARNING_RATE, batches, gradients, make_stepper, relative
+from tests.test_step_equality import LEARNING_RATE, batches, gradients, make_stepper, relative
 from util.engine import compile as compiling
 from util.engine.step import Stepper
 from util.kernels import layers, restore

@@ -9,7 +9,7 @@ from models.losses import rain_exchange
 from options import parse_train
 from scripts._benchmark.naive import NaiveCCLGAN, NaiveStep
 from tests.conftest import SMALL_CCLGAN, SMALL_NETWORKS, at
-from tests.test_engine_steps import LEARNING_RATE, SIDE, batches, make_stepper
+from tests.test_step_equality import LEARNING_RATE, SIDE, batches, make_stepper
 from util.engine.step import Stepper
 
 EVERYWHERE = ("--num_patches", "1000", "--inter_patches", "1000", "--netF_nc", "8", "--inter_nc", "8")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.conftest import at
 from tests.small_run import Run
-from tests.test_engine import BATCH, TwoPhases
+from tests.test_step import BATCH, TwoPhases
 from util.engine.nonfinite import MOST_IN_A_ROW, LossWatch, NotFinite, Step, check_weights, found_inf
 from util.engine.schedule import Progress
 from util.engine.step import Stepper

@@ -15,7 +15,7 @@ from models import create_model
 from options import parse_train
 from tests.conftest import at
 from tests.counting import flops, whole_step
-from tests.test_engine_steps import batches, make_stepper
+from tests.test_step_equality import batches, make_stepper
 
 PASSES = {
     # network: images of each call, by hand: what is batched counts as one call

@@ -15,8 +15,8 @@ from torch.autograd import gradcheck
 
 from models.networks.resnet import ResidualBlock
 from tests.conftest import at
-from tests.test_engine_steps import batches, gradients, make_stepper, relative, weights
 from tests.test_kernels import Network
+from tests.test_step_equality import batches, gradients, make_stepper, relative, weights
 from util.engine import compile as compiling
 from util.engine.compile import find_obstacle
 from util.engine.step import Stepper

@@ -125,7 +125,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def name_in_errors(self) -> Iterator[None]:
-        """In this context the errors of all but the leader say whose they are."""
+        """In this context the errors of all but the main process say whose they are."""
         try:
             yield
         except UserError as error:

@@ -75,7 +75,7 @@ class Training:
         self,
         state: TrainingState,
         loader: Loader,
-        run_folder: Checkpointer | NullCheckpointer,
+        checkpointer: Checkpointer | NullCheckpointer,
         trackers: Trackers,
         every: Frequencies,
         validation: Validation | None = None,
@@ -86,7 +86,7 @@ class Training:
     ) -> None:
         """``deadline`` is when to be over, ``on_nan`` one of ``util.engine.nonfinite.ON_NAN``."""
         self._distributed = distributed or Distributed()
-        self.state, self.loader, self.run_folder = state, loader, run_folder
+        self.state, self.loader, self.checkpointer = state, loader, checkpointer
         self.trackers, self.every, self.validation = trackers, every, validation
         self._seconds_per_image: float | None = None
         # The epoch's sum of the generators' losses; stays on the device, so that no step waits for it.
@@ -102,7 +102,7 @@ class Training:
             UserError: something went wrong; what was trained is saved, unless it is broken or cannot be.
         """
         position, total_epochs = self.state.position, self.state.total_epochs
-        self.run_folder.remember_options()
+        self.checkpointer.remember_options()
         with Interrupt(self._deadline, self._distributed) as interrupt:
             try:
                 if not interrupt.main_process_does(self._begin_validation):
@@ -235,8 +235,8 @@ class Training:
                              total_steps=self.state.total_epochs * len(self.loader))  # fmt: skip
         learning_rate = self.state.stepper.learning_rate(last_step)
         self.trackers.metrics(self._report(epoch, self.loader.images_per_epoch, learning_rate), values)
-        self.run_folder.save_state(self.state)
-        self.run_folder.save_best(self.state)
+        self.checkpointer.save_state(self.state)
+        self.checkpointer.save_best(self.state)
         return True
 
     def _save(self, tag: str) -> None:
@@ -245,7 +245,7 @@ class Training:
         check_weights(self.state.stepper.model.nets)
         position = self.state.position
         position.watched_loss = self._loss_sum.item() if position.images_in_epoch else 0.0
-        self.run_folder.save(tag, self.state)
+        self.checkpointer.save(tag, self.state)
         self._observe("save", time.perf_counter() - started)
 
     def _rescue(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""What a training run goes on from: networks, optimizers, schedule, position and records."""
+"""What a training run continues from: networks, optimizers, schedule, position and records."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Position:
         return self.epoch - 1 if self.images_in_epoch == 0 and self.total_images > 0 else 0
 
     def first_batch(self, batch_size: int, images_per_epoch: int) -> int:
-        """Number of the batch to go on with; begins the epoch anew if it is no longer made of the same batches."""
+        """Number of the batch to continue with; begins the epoch again if it is no longer made of the same batches."""
         same_length = self.images_per_epoch in (0, images_per_epoch)
         ended = self.images_in_epoch == images_per_epoch
         if not (same_length and (ended or self.images_in_epoch % batch_size == 0)):
@@ -75,7 +75,7 @@ class TrainingState:
     """Everything that a resumed run needs; one more thing is one more field, here and in the two methods.
 
     ``tags`` are the names under which the networks of this very moment are kept as files. ``options`` is the text of
-    the run's options, for whoever has only this file. Random generators are not among it: every step draws from a
+    the run's options, for a reader who has only this file. Random generators are not among it: every step draws from a
     seed of its own and every sample from a generator of its own (``Stepper.step``, ``SampleKey``), so that no state of
     a generator outlives a step.
     """

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 SECONDS_PER_HOUR = 3600
 _BASE_OF_SIGNALS = 128  # exit codes, as shells count
 _STOP_AT_ONCE = (signal.SIGINT, signal.SIGTERM)  # if repeated; a closing terminal often sends SIGHUP twice
-_SPARE_SHARE = 0.02  # of the limit, for what nobody measures, such as closing files and ending
+_SPARE_SHARE = 0.02  # of the limit, for what is not measured, such as closing files and ending
 _SPARE_SECONDS = 60.0  # at most
 _DONE, _LEFT_OFF, _WORKING = range(3)  # what the main process reports of what it does alone
 

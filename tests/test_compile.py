@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tests.conftest import at
-from tests.test_engine import BATCH, TwoPhases
-from tests.test_engine_steps import batches, curve, gradients, make_stepper, relative, weights
+from tests.test_step import BATCH, TwoPhases
+from tests.test_step_equality import batches, curve, gradients, make_stepper, relative, weights
 from util.engine import compile as compiling
 from util.engine.compile import Compilation, cache_folder, find_obstacle, pays
 from util.engine.step import Stepper, StepSettings

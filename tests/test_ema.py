@@ -12,7 +12,7 @@ from torch import nn
 import test as test_program
 import train as train_program
 from tests.conftest import at, small_model_flags
-from tests.test_engine import BATCH, TwoPhases
+from tests.test_step import BATCH, TwoPhases
 from util.engine import loop as training
 from util.engine.ema import AveragedNets
 from util.engine.step import Stepper, StepSettings

@@ -232,7 +232,7 @@ def test_moments_follow_the_layout_of_the_weights() -> None:
 
 def test_float16s_scale_finds_its_way_down_and_skips_updates_until_then() -> None:
     """The scale starts at 2¹⁶; on this loss of about 10³ per weight it must fall before anything is updated."""
-    from tests.test_engine import TwoPhases
+    from tests.test_step import TwoPhases
 
     model = TwoPhases()
     stepper = Stepper(model, device=CPU, precision="fp16", learning_rate=0.1, betas=(0.5, 0.999), seed=0)
