@@ -444,10 +444,9 @@ class Decoder(_Process):
         if len(self._sizes) > 1:
             clauses.append(f"its frames have the sizes {', '.join(self._sizes)}; all were scaled to the first")
         if self._errors:
-            cut = any("prematurely" in error or "partial file" in error for error in self._errors)
-            expected = max(self._packets, (self._film.count or 0) if cut else 0)
-            lost = f"{expected - self._frames} of {expected} frames are lost, {self._frames} were read"
-            clauses.append(f"is damaged: {lost if expected > self._frames else 'no frame is lost'} ({self._errors[0]})")
+            expected = max(self._packets, self._film.count or 0)
+            lost = f"{expected - self._frames} of about {expected} frames are lost, " if expected > self._frames else ""
+            clauses.append(f"is damaged: {lost}{self._frames} frames were read and are kept ({self._errors[0]})")
         return clauses
 
 
