@@ -166,7 +166,7 @@ class Validation:
 
 @contextlib.contextmanager
 def preserve_modes_and_rng(nets: Mapping[str, nn.Module], device: torch.device) -> Iterator[None]:
-    """Afterwards the networks are in the modes in which they were, and random numbers continue as if nothing had happened."""
+    """Afterwards the networks are in the modes in which they were, and random numbers as if nothing had happened."""
     modes = {module: module.training for network in nets.values() for module in network.modules()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
