@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.image_pool import Gather, ImagePool
 from models.losses import GANLoss
 from models.networks import Discriminator, Generator, create_discriminator, create_generator
-from models.networks.batching import forward_together
+from models.networks.passes import forward_together
 from util.engine.schedule import Progress
 from util.engine.step import Phase
 from util.errors import UserError

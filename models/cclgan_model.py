@@ -26,7 +26,7 @@ from models.image_pool import ImagePool
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
 from models.losses.rain_exchange import DISTANCES, add_rain, streaks, veiled
 from models.networks import create_sampler, sample_locations
-from models.networks.batching import encode_together, forward_together, generate_together
+from models.networks.passes import encode_together, forward_together, generate_together
 from models.networks.patch_sampler import common_region
 from models.networks.patchgan import PatchDiscriminator
 from models.networks.semantic import create_semantic_encoder

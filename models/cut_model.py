@@ -25,7 +25,7 @@ from models.base_model import (
 from models.image_pool import ImagePool
 from models.losses import GANLoss, PatchNCELoss
 from models.networks import SAMPLERS, create_sampler, sample_locations
-from models.networks.batching import encode_together, forward_together, generate_together
+from models.networks.passes import encode_together, forward_together, generate_together
 from util.errors import UserError
 from util.option import Option, Scope
 

@@ -24,7 +24,7 @@ from models.base_model import (
 )
 from models.image_pool import ImagePool
 from models.losses import GANLoss
-from models.networks.batching import generate_together
+from models.networks.passes import generate_together
 from util.option import Option
 
 

@@ -22,11 +22,10 @@ from models.networks import (
     create_sampler,
     sample_locations,
 )
-from models.networks.batching import can_batch, encode_together, forward_together, generate_together
 from models.networks.factory import INIT_TYPES, initialize
 from models.networks.norm import make_norm, mixes_samples
+from models.networks.passes import can_batch, encode_together, forward_together, generate_together, tap_widths
 from models.networks.patchgan import PatchDiscriminator
-from models.networks.tapped import tap_widths
 from util.errors import UserError
 from util.layers import BlurDownsample, BlurUpsample
 

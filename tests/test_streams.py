@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from util.streams import UNPAIRED, Stream, batch_images, folder_ends, groups, source, source_and_target, target
+from util.engine.step import batch_images
+from util.streams import UNPAIRED, Stream, folder_ends, groups, source, source_and_target, target
 
 
 def test_unpaired_streams_are_groups_of_their_own() -> None:

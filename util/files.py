@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -27,19 +27,31 @@ _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 T = TypeVar("T")
 
 
-def patiently(action: Callable[[], T], *, replacing: bool = False) -> T:
-    """Return ``action()``, tried again for a second or two after a passing error of a network drive.
+def attempts(*, replacing: bool = False) -> Iterator[contextlib.AbstractContextManager[None]]:
+    """Contexts to try something in until it succeeds: a passing error of a network drive is waited for, but the last.
 
     ``replacing`` is for renames, which Windows refuses while a virus scanner or an indexer looks at the file.
     """
-    for pause in _PAUSES:
+
+    @contextlib.contextmanager
+    def attempt(pause: float) -> Iterator[None]:
         try:
-            return action()
+            yield
         except OSError as error:
             if error.errno not in _PASSING and not (replacing and isinstance(error, PermissionError)):
                 raise
             time.sleep(pause)
-    return action()
+
+    yield from map(attempt, _PAUSES)
+    yield contextlib.nullcontext()
+
+
+def patiently(action: Callable[[], T], *, replacing: bool = False) -> T:
+    """Return ``action()``, tried again for a second or two in :func:`attempts`."""
+    for attempt in attempts(replacing=replacing):
+        with attempt:
+            return action()
+    raise AssertionError("the last attempt returns or raises")
 
 
 def replace(path: Path, target: Path) -> None:

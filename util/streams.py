@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,3 @@ def source_and_target(streams: Sequence[Stream], direction: str) -> tuple[str, s
     """The same of source and target in a test; a model of one stream may have ground truth in the other of A and B."""
     first, *others = folder_ends(streams, direction)
     return first, others[0] if others else ("A" if first == "B" else "B")
-
-
-def batch_images(batch: Mapping[str, Any]) -> int:
-    """How many images of each stream a batch holds, counted in its first stream."""
-    return next(len(value) for value in batch.values() if isinstance(value, Tensor))

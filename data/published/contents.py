@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from data.published.archives import DamagedSource, Source
 from data.published.members import Found, Pair, Picture
-from util.pictures.refusals import formats
+from util.pictures.decoding import formats
 
 THUMBNAIL = 8
 """Pixels along each side of the small copies."""

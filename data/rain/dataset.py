@@ -35,7 +35,7 @@ from data.rain.synthesis import Pixels, generator_for, rain_on
 from data.reading import ImageFile, UnreadableImage, image_size, read_image
 from util.errors import UserError
 from util.finding import IMAGE_SUFFIXES, find_files, same_name
-from util.pictures.refusals import NoFile, require_file
+from util.pictures.decoding import NoFile, require_file
 from util.staging import Staging
 
 Layout = Literal["paired", "unpaired"]

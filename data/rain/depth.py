@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from data.rain.streaks import FloatImage
 from util.errors import UserError
-from util.pictures.refusals import formats, require_file
+from util.pictures.decoding import formats, require_file
 
 FARTHEST = 300.0  # meters; sky, and whatever a depth file has no value for
 KITTI_METERS = 1.0 / 256.0  # meters per step of a 16-bit depth file, as KITTI has it

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from models.networks.generator import Generator, State
 from models.networks.nafnet import NAFNetGenerator
+from models.networks.passes import tap_widths
 from models.networks.patch_sampler import PatchSampler
 from models.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from models.networks.resnet import ResnetGenerator
 from models.networks.resunet import ResidualUnetGenerator
-from models.networks.tapped import tap_widths
 from models.networks.unet import UnetGenerator
 
 GENERATOR_REGISTRY: dict[str, tuple[type[Generator], dict[str, Any]]] = {

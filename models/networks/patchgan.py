@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.networks.generator import State, width_of
 from models.networks.norm import convolution_has_bias, make_norm
-from models.networks.tapped import TappedSequential
+from models.networks.passes import TappedSequential
 from util.errors import UserError
 from util.layers import AnyMemoryFormat, BlurDownsample
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.networks.generator import Generator, State, width_of, zero_
 from models.networks.norm import convolution_has_bias, make_norm
-from models.networks.tapped import TappedSequential
+from models.networks.passes import TappedSequential
 from util.layers import BlurDownsample, BlurUpsample
 
 

@@ -17,11 +17,11 @@ from util.engine.nonfinite import STOP, LossWatch, NotFinite, Step, check_weight
 from util.engine.oom import explain_oom
 from util.engine.schedule import Progress
 from util.engine.state import TrainingState
+from util.engine.step import batch_images
 from util.engine.stop import Deadline, Interrupt
 from util.engine.validation import Validation
 from util.files import CannotWrite
 from util.images import to_uint8
-from util.streams import batch_images
 from util.trackers.console import EpochBar
 from util.trackers.tracker import Progress as Report
 from util.trackers.tracker import Trackers

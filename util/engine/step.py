@@ -23,7 +23,6 @@ from util.engine.precision import autocast, loss_scaler
 from util.engine.schedule import Active, Constant, Progress, Schedule, always
 from util.errors import UserError
 from util.kernels import accelerate
-from util.streams import batch_images
 
 Losses = dict[str, Tensor]
 """Named, weighted scalars."""
@@ -399,6 +398,11 @@ def parameter_groups(phase: Phase, nets: Mapping[str, nn.Module]) -> list[dict[s
     common = [parameter for name in phase.trains if name not in phase.lr for parameter in nets[name].parameters()]
     groups: list[dict[str, Any]] = [{"params": common}] if common else []
     return groups + [{"params": list(nets[name].parameters()), "lr": rate} for name, rate in phase.lr.items()]
+
+
+def batch_images(batch: Mapping[str, Any]) -> int:
+    """How many images of each stream a batch holds, counted in its first stream."""
+    return next(len(value) for value in batch.values() if isinstance(value, Tensor))
 
 
 def split_batch(batch: Mapping[str, Any], count: int) -> list[MicroBatch]:

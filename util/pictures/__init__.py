@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from util.pictures.decoding import MODES, Size, picture_size, read_eight_bit, read_picture
+from util.pictures.decoding import MODES, Size, UnreadablePicture, picture_size, read_eight_bit, read_picture
 from util.pictures.encoding import write_picture
 from util.pictures.picture import SUFFIXES, Metadata, Picture
-from util.pictures.refusals import UnreadablePicture
 
 __all__ = [
     "MODES",

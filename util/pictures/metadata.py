@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,18 +50,18 @@ LOSSY_WEBP_QUALITY = 90  # a WebP file does not tell with what quality it was wr
 FULL_COLOUR = 0  # Pillow's number for JPEG without chroma subsampling
 
 
-def orientation_of(image: Image.Image) -> int:
-    """EXIF's orientation of an opened image, 1 … 8; 1 where there is none.
+def orientation_in(info: Info, tags: Mapping[int, Any] | None) -> int:
+    """EXIF's orientation, 1 … 8, from what Pillow keeps of a file, and of a TIFF from its ``tags``; 1 if there is none.
 
     Pillow reads, and writes, all of EXIF to turn a picture, which fails for any other odd entry.
     """
-    exif = image.info.get("exif") or _raw_profile_exif(image.info)
+    exif = info.get("exif") or _raw_profile_exif(info)
     found: Any = None
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        found = image.tag_v2.get(EXIF_ORIENTATION)
+    if tags is not None:
+        found = tags.get(EXIF_ORIENTATION)
     elif isinstance(exif, bytes):
         found = _exif_orientation(exif)
-    if found is None and (said := XMP_ORIENTATION.search(_raw_xmp(image.info) or b"")):
+    if found is None and (said := XMP_ORIENTATION.search(_raw_xmp(info) or b"")):
         found = int(said[2])
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
