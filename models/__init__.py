@@ -12,9 +12,11 @@ MODELS: Registry[type[Model]] = Registry(
     "--model",
     {
         "cclgan": "models.cclgan_model:CCLGANModel",
+        "csud": "models.csud_model:CSUDModel",
         "cut": "models.cut_model:CUTModel",
         "cycle_gan": "models.cycle_gan_model:CycleGANModel",
         "restoration": "models.restoration_model:RestorationModel",
+        "udgnet": "models.udgnet_model:UDGNetModel",
     },
 )
 
