@@ -16,6 +16,7 @@ MODELS: Registry[type[Model]] = Registry(
         "cut": "models.cut_model:CUTModel",
         "cycle_gan": "models.cycle_gan_model:CycleGANModel",
         "restoration": "models.restoration_model:RestorationModel",
+        "syn2real": "models.syn2real_model:Syn2RealModel",
         "udgnet": "models.udgnet_model:UDGNetModel",
     },
 )

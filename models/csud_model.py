@@ -23,7 +23,7 @@ from torch.optim import Adam
 from models.base_model import Batch, Model, Phase, discriminator_from, generator_from, need_equal_channels
 from models.losses import GANLoss, PerceptualLoss, restoration
 from models.networks import GENERATORS, create_generator
-from models.networks.batching import forward_together
+from models.networks.passes import forward_together
 from models.networks.vgg import pretrained_vgg
 from util.engine.schedule import Step
 from util.option import Option, Scope

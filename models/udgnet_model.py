@@ -22,8 +22,8 @@ from models.base_model import Batch, Model, Phase, Progress, discriminator_from,
 from models.image_pool import ImagePool
 from models.losses import GANLoss
 from models.losses.directional import directional_rain, smoothness, squared_distance
-from models.networks.batching import forward_together
 from models.networks.factory import initialize
+from models.networks.passes import forward_together
 from models.networks.udgnet import ANGLE_PATCH, AngleNet, LayerBranch, rotated
 from models.rain_angles import RainAngles
 from util.engine.schedule import MultiStep

@@ -13,8 +13,10 @@ from models.networks.nafnet import NAFNetGenerator
 from models.networks.passes import tap_widths
 from models.networks.patch_sampler import PatchSampler
 from models.networks.patchgan import PatchDiscriminator, PixelDiscriminator
+from models.networks.res2unet import Res2UNet
 from models.networks.resnet import ResnetGenerator
 from models.networks.resunet import ResidualUnetGenerator
+from models.networks.udgnet import LayerBranch
 from models.networks.unet import UnetGenerator
 
 GENERATOR_REGISTRY: dict[str, tuple[type[Generator], dict[str, Any]]] = {
@@ -42,6 +44,9 @@ _INITIALIZERS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "orthogonal": lambda weight, gain: nn.init.orthogonal_(weight, gain=gain),
 }
 INIT_TYPES = tuple(_INITIALIZERS)
+
+# What a state dict may belong to besides the generators of the registry
+_OTHERS = (PixelDiscriminator, PatchSampler, PatchDiscriminator, LayerBranch, Res2UNet)
 
 
 def create_generator(
@@ -163,6 +168,6 @@ def generator_options(state: State) -> dict[str, str]:
 
 def describe_state(state: State) -> dict[str, str]:
     """Flag → value of the network that a state dict belongs to, to explain a mismatch; empty for an unknown one."""
-    others = (kind.recognize(state) for kind in (PixelDiscriminator, PatchSampler, PatchDiscriminator))
+    others = (kind.recognize(state) for kind in _OTHERS)
     found = generator_options(state) or next((each for each in others if each is not None), {})
     return {name if " " in name else f"--{name}": value for name, value in found.items()}
