@@ -35,6 +35,7 @@ SHARES = {"lines": 0.21, "heavy": 0.18, "noise": 0.12, "photo": 0.13, "dense": 0
 # Lengths are pixels at a shorter side of about 400; a streak much longer than the crop looks the same in it.
 LONGEST = 1.8
 SECOND_KIND = 0.08
+NATURAL = ("photo", "dense", "fine", "snow", "real")
 LAYER_SHARE = 0.12  # of the samples, where there are layers of real rain
 # Photographs come sharpened, noisy and compressed: so are both sides of this share of the samples, by kind.
 CAMERA_SHARE = {"lines": 0.15, "heavy": 0.15, "clean": 0.4}
@@ -234,8 +235,8 @@ def photo(shape: tuple[int, int], size: float, rng: Rng) -> Float:
     far = rng.uniform(2, 5)
     small = Streak(max(2.0, base.length / far), max(0.8, base.width / far), base.angle, base.soft)
     if rng.random() < 0.8:
-        grain = scatter(alike(small, 2, 2 * jitter, 0.3, rng), shape, log_uniform(rng, 0.02, 0.9), 0.8, rng)
-        s += grain * np.float32(log_uniform(rng, 0.04, 0.4))
+        grain = scatter(alike(small, 2, 2 * jitter, 0.3, rng), shape, log_uniform(rng, 0.02, 1.5), 0.8, rng)
+        s += grain * np.float32(log_uniform(rng, 0.04, 0.7))
     if rng.random() < 0.3:
         wide = Streak(min(1.8 * base.length, longest), base.width * rng.uniform(2.5, 6), base.angle, 0.4, flat=True)
         s += scatter(alike(wide, 1, jitter, 0.3, rng), shape, log_uniform(rng, 0.01, 0.1), 0.4, rng) * np.float32(
@@ -258,7 +259,7 @@ def dense(shape: tuple[int, int], size: float, rng: Rng) -> Float:
         small = replace(base, length=max(3.0, base.length / far), width=max(0.8, base.width / far))
         grain = scatter(alike(small, 2, jitter, 0.3, rng), shape, log_uniform(rng, 0.3, 2.5), 0.8, rng)
         s += grain * np.float32(rng.uniform(0.2, 0.8))
-    s *= np.float32(log_uniform(rng, 0.04, 0.45))
+    s *= np.float32(log_uniform(rng, 0.04, 0.9))
     return s - np.float32(rng.uniform(0, 1)) * s.mean()
 
 
@@ -436,7 +437,7 @@ def rainy_pair(clean: Pixels, rng: Rng, layers: Sequence[Pixels] = ()) -> tuple[
             s = s * np.exp(gust)
         if rng.random() < (0.3 if kind in ("photo", "fine") else 0.03):
             rainy = veil(rainy, rng)
-        natural = kind in ("photo", "dense", "fine", "snow", "real")
+        natural = kind in NATURAL or (kind == "heavy" and rng.random() < 0.25)
         if light is None:
             rainy = compose(rainy, s, rng, natural=natural)
         else:
