@@ -50,6 +50,7 @@ LARGEST_SIDE = 720  # the shorter side of the largest of a photograph's sizes
 SIZES = (1.0, 0.72, 0.5)
 RAIN_SIDES = (480, 300)  # shorter sides of the photographs of real rain
 SMALLEST_SIDE = 200  # holds the largest crop
+WORK_SIZE = 768  # shorter side at which the published model sees larger pictures of --input
 KEPT_OPTIONS = ("model", "direction", "input_nc", "output_nc", "netG", "ngf", "nafnet_blocks", "residual")
 
 
@@ -191,7 +192,7 @@ def publish(run: Path, folder: Path) -> dict[str, object]:
     target = folder / source.with_suffix(SAFETENSORS).name
     save_file(state, target)
     options = read_options(run / OPTIONS_FILE)
-    kept = {name: options[name] for name in KEPT_OPTIONS if name in options}
+    kept = {**{name: options[name] for name in KEPT_OPTIONS if name in options}, "work_size": WORK_SIZE}
     (folder / OPTIONS_FILE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
     content = target.read_bytes()
     return {

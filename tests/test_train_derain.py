@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from options import parse_train
+from options import parse_test, parse_train
 from scripts import train_derain
 from scripts.train_derain import OPTIONS, STAGES, STEPS_AN_EPOCH, Stage
 from util.errors import UserError
@@ -84,6 +84,7 @@ def test_one_command_trains_and_publishes(photos: Path, tmp_path: Path, monkeypa
     assert all(torch.equal(published[key], trained[key]) for key in trained) and len(published) == len(trained)
     options = yaml.safe_load((tmp_path / "published" / "options.yaml").read_text(encoding="utf-8"))
     assert (options["model"], options["netG"], options["ngf"]) == ("restoration", "nafnet", 4)
+    assert parse_test(["--input", "x", "--checkpoint", str(tmp_path / "published")]).work_size == train_derain.WORK_SIZE
     run = yaml.safe_load((tmp_path / "checkpoints" / "derain" / "options.yaml").read_text(encoding="utf-8"))
     assert removed == [tmp_path / "checkpoints" / "derain"], "once, before the second of two stages"
     assert run["resolved"]["rain_layers"] == str(layers)
