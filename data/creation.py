@@ -19,11 +19,11 @@ from data.cache import CacheRoom, default_budget
 from data.datasets import DatasetSettings, TestDataset
 from data.files import UnfitPairs, Unit, existing_folder
 from data.loader import TrainingLoader
-from data.reading import MODES
 from data.transforms import TrainingTransform, WholeImageTransform
 from util.engine.distributed import Ranks
 from util.errors import UserError
 from util.metrics.ssim import SSIM_WINDOW
+from util.pictures import MODES
 from util.streams import UNPAIRED, Stream, source_and_target
 
 logger = logging.getLogger(__name__)

@@ -15,22 +15,26 @@ from torch.utils.data import Dataset
 
 from data.cache import CacheRoom, ImageCache
 from data.files import (
+    Checked,
+    ImageFile,
     PackedPaths,
     UnfitPairs,
     Unit,
+    UnreadableImage,
     aligned_units,
     check_pairs,
+    check_readable,
     existing_folder,
     find_test_units,
     matched_units,
     output_names,
     single_images,
 )
-from data.reading import Checked, ImageFile, UnreadableImage, check_readable, read_first, read_image
 from data.sampler import SampleKey
-from data.transforms import Pixels, Placement, TrainingTransform, WholeImageTransform
+from data.transforms import Pixels, Placement, TrainingTransform, WholeImageTransform, cut
 from util.errors import UserError
 from util.option import Option
+from util.pictures import UnreadablePicture, read_eight_bit
 from util.streams import UNPAIRED, Stream, folder_ends, groups
 
 logger = logging.getLogger(__name__)
@@ -144,14 +148,26 @@ class _Group:
         return len(self._paths[0])
 
     def load(self, index: int, placement: Placement) -> tuple[list[Pixels], list[str], list[str]]:
-        """Crops of unit number ``index``, the paths of its files, and notes about files passed over."""
+        """Crops of unit number ``index``, the paths of its files, and a sentence for every file passed over.
 
-        def read(candidate: int) -> tuple[list[Pixels], list[str]]:
-            crops = [self._transform.crop(pixels, placement) for pixels in self._prepared(candidate)]
-            return crops, [str(paths[candidate]) for paths in self._paths]
+        With ``skip_bad`` a unit that cannot be read any more gives way to the next that can, in cyclic order: which one
+        depends on the files alone, so every worker and every run takes the same.
 
-        (crops, files), notes = read_first(len(self), index, read, skip_bad=self._skip_bad)
-        return crops, files, notes
+        Raises:
+            UnreadableImage: it cannot be read, without ``skip_bad``.
+            UserError: none can be read, or an image is too small.
+        """
+        passed_over: list[str] = []
+        for step in range(len(self)):
+            candidate = (index + step) % len(self)
+            try:
+                crops = [self._transform.crop(pixels, placement) for pixels in self._prepared(candidate)]
+                return crops, [str(paths[candidate]) for paths in self._paths], passed_over
+            except UnreadablePicture as error:
+                if not self._skip_bad:
+                    raise UnreadableImage.of(error) from error
+                passed_over.append(f"--skip_bad passes over '{error.path}' ({error.reason})")
+        raise UserError(f"--skip_bad: none of the {len(self)} images can be read any more; look at the dataset folder.")
 
     def _prepared(self, index: int) -> list[Pixels]:
         """The images of a unit before anything random is done: out of the caches, or decoded and kept there."""
@@ -160,9 +176,9 @@ class _Group:
             return kept
         paths = [paths[index] for paths in self._paths]
         # A file of side-by-side pairs is decoded once.
-        contents = {path: read_image(path, self._channels[0] if len(paths) == 1 else 3) for path in paths}
+        contents = {path: read_eight_bit(path, self._channels[0] if len(paths) == 1 else 3) for path in paths}
         prepared = [
-            self._transform.prepare(ImageFile(path, "", part).cut(contents[path]), channels, what=f"'{path}'")
+            self._transform.prepare(cut(contents[path], part), channels, what=f"'{path}'")
             for path, part, channels in zip(paths, self._parts, self._channels, strict=True)
         ]
         for cache, pixels in zip(self._caches, prepared, strict=False):
@@ -405,7 +421,11 @@ class TestDataset:
         return TestItem(name, item.source, item.source_path, self._load(target[0], self._channels[1]), target[0].path)
 
     def _load(self, file: ImageFile, channels: int) -> torch.Tensor:
-        return self._transform(file.cut(read_image(file.path, channels)), channels).unsqueeze(0)
+        try:
+            image = read_eight_bit(file.path, channels)
+        except UnreadablePicture as error:
+            raise UnreadableImage.of(error) from error
+        return self._transform(cut(image, file.part), channels).unsqueeze(0)
 
 
 def _check_comparable(checked: Checked, transform: WholeImageTransform, smallest: int) -> None:

@@ -1,21 +1,23 @@
-"""Where a dataset's images are: finding them, pairing them by name, and saying what is wrong with a folder."""
+"""The files of a data set: finding them, pairing them by name, and looking at each before any work is done."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 
-from data.reading import ImageFile, Size
 from util.errors import UserError
 from util.finding import IMAGE_SUFFIXES, find_files, same_name
+from util.pictures import Size, UnreadablePicture, picture_size, read_eight_bit
 from util.text import did_you_mean, first_names
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,33 @@ PHASES = ("train", "test", "val")
 DOMAINS = ("A", "B")
 DOMAIN_FOLDERS = frozenset(phase + domain for phase in PHASES for domain in DOMAINS)
 FOLDER_NAME = re.compile(r"\w[\w .-]*")  # no separators, no drive letters, nothing that starts with a dot
+
+# From so many files on, a look at them says how many they are; then how far it is, after so many seconds again.
+MANY, PAUSE = 5000, 4.0
+AT_ONCE = 256
+
+
+Part = Literal["whole", "left", "right"]
+"""Of a file: all of it, or one half of two images side by side."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file of a dataset, or one half of it.
+
+    ``name`` is the path relative to the folder that was searched, with forward slashes. ``part`` tells
+    apart the two images of a side-by-side file.
+    """
+
+    path: Path
+    name: str
+    part: Part = "whole"
+
+    def size(self, file_size: Size) -> Size:
+        """Size of this image in a file of ``file_size``."""
+        width, height = file_size
+        return (width, height) if self.part == "whole" else (width // 2, height)
+
 
 Unit = tuple[ImageFile, ...]
 """One image, or images of one scene, such as a pair (source, target)."""
@@ -343,3 +372,80 @@ def output_names(files: Sequence[ImageFile]) -> list[str]:
 def _as_one(name: str) -> str:
     """What some file system takes for the same name."""
     return same_name(name).casefold()
+
+
+class UnreadableImage(UnreadablePicture):
+    """An image of a folder that cannot be read. ``others`` counts further such files not named here."""
+
+    def __init__(self, path: Path, reason: str, others: int = 0, *, in_file: bool = True) -> None:
+        """``reason`` says in a few words what is wrong with the file, or without ``in_file`` with the drive."""
+        super().__init__(path, reason, others, in_file=in_file)
+        self.others = others
+
+    @classmethod
+    def of(cls, error: UnreadablePicture) -> UnreadableImage:
+        """The error where ``--skip_bad`` may leave the file out."""
+        return cls(error.path, error.reason, in_file=error.in_file)
+
+    def __str__(self) -> str:
+        """The sentence for the user."""
+        others = f", and so it is with {self.others} more" if self.others else ""
+        advice = self.advice("repair or remove what is broken")
+        ways_out = f"{advice}, or pass" if advice else "; pass"
+        return f"'{self.path}' cannot be read as an image ({self.reason}){others}{ways_out} --skip_bad to leave it out."
+
+
+class Checked(NamedTuple):
+    """What is left after a look at every file."""
+
+    units: list[tuple[ImageFile, ...]]
+    sizes: dict[Path, Size]
+    skipped: list[UnreadableImage]
+
+
+def check_readable(units: Sequence[tuple[ImageFile, ...]], *, skip_bad: bool, decode: bool = False) -> Checked:
+    """Open every file of ``units`` in parallel: the header only, or with ``decode`` every pixel.
+
+    A unit is what stands or falls together: one image, or a pair. Files that cannot be read are an error;
+    with ``skip_bad`` their units are left out and each file is named in a logged warning.
+
+    Raises:
+        UnreadableImage: without ``skip_bad``, names the first unreadable file and counts the others.
+        UserError: with ``skip_bad``, if nothing is left.
+    """
+    found = _inspect({file.path for unit in units for file in unit}, decode)
+    sizes = {path: result for path, result in found.items() if not isinstance(result, UnreadableImage)}
+    bad = [result for result in found.values() if isinstance(result, UnreadableImage)]
+    if bad and not skip_bad:
+        raise UnreadableImage(bad[0].path, bad[0].reason, len(bad) - 1, in_file=bad[0].in_file)
+    for error in bad:
+        logger.warning("--skip_bad leaves out '%s' (%s)", error.path, error.reason)
+    kept = [unit for unit in units if all(file.path in sizes for file in unit)]
+    if bad and not kept:
+        raise UserError(f"--skip_bad: nothing is left, for example '{bad[0].path}' cannot be read ({bad[0].reason}).")
+    return Checked(kept, sizes, bad)
+
+
+def _inspect(paths: Iterable[Path], decode: bool) -> dict[Path, Size | UnreadableImage]:
+    """Upright size of each file, or what is wrong with it, in sorted order."""
+
+    def look(path: Path) -> Size | UnreadableImage:
+        try:
+            return read_eight_bit(path).size if decode else picture_size(path)
+        except UnreadablePicture as error:
+            return UnreadableImage.of(error)
+
+    ordered = sorted(paths, key=str)
+    found: dict[Path, Size | UnreadableImage] = {}
+    if len(ordered) > MANY:
+        logger.info("looking at %s files", f"{len(ordered):,}")
+    due = time.monotonic() + PAUSE
+    # Decoding is bound by the cores and its images by memory; headers wait for the disk, so more threads help.
+    with ThreadPoolExecutor(max_workers=os.cpu_count() if decode else None) as pool:
+        for start in range(0, len(ordered), AT_ONCE):
+            some = ordered[start : start + AT_ONCE]
+            found.update(zip(some, pool.map(look, some), strict=True))
+            if time.monotonic() > due and len(found) < len(ordered):
+                logger.info("looked at %s of %s files", f"{len(found):,}", f"{len(ordered):,}")
+                due = time.monotonic() + PAUSE
+    return found

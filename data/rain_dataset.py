@@ -12,11 +12,11 @@ import numpy as np
 from data.datasets import DatasetSettings, Sample, StreamDataset
 from data.files import find_images, require_images
 from data.rain.fresh import rainy_pair
-from data.reading import read_image
 from data.sampler import SampleKey
 from data.transforms import Pixels
 from util.errors import UserError
 from util.option import Option
+from util.pictures import read_eight_bit
 from util.streams import Stream
 
 TRANSPOSED, UPSIDE_DOWN = 0.25, 0.1
@@ -88,4 +88,4 @@ def _read_layers(folder: Path) -> list[Pixels]:
     """All layers of a folder, uint8 [H, W]."""
     if not folder.is_dir():
         raise UserError(f"--rain_layers {folder}: there is no such folder; scripts/extract_rain.py writes one.")
-    return [np.asarray(read_image(file.path, 1)) for file in require_images(folder, find_images(folder))]
+    return [np.asarray(read_eight_bit(file.path, 1)) for file in require_images(folder, find_images(folder))]

@@ -1,4 +1,4 @@
-"""From an image to the network's tensor: resize, crop, flip, scale to [-1, 1].
+"""From an image file's content to the network's tensor: cut, resize, crop, flip, scale to [-1, 1].
 
 Transforms are frozen dataclasses, so they pickle; chance comes in from outside as a :class:`Placement`.
 """
@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.reading import MODES, ImageFile, Size
+from data.files import ImageFile, Part
 from util.errors import UserError
+from util.pictures import MODES, Size
 from util.pixels import to_tensor as pixels_to_tensor
 
 PREPROCESS = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none")
@@ -26,6 +27,15 @@ GAMMA = 2.2  # of 8-bit images: values are light ** (1 / GAMMA)
 
 Pixels = NDArray[np.uint8]
 """[H, W, C] with one channel (gray) or three (RGB)."""
+
+
+def cut(image: Image.Image, part: Part) -> Image.Image:
+    """The image that is this part of a file's content; see :class:`data.files.ImageFile`."""
+    if part == "whole":
+        return image
+    width = image.width // 2
+    left = 0 if part == "left" else image.width - width
+    return image.crop((left, 0, left + width, image.height))
 
 
 def to_pixels(image: Image.Image, channels: int = 3) -> Pixels:

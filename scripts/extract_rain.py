@@ -25,9 +25,9 @@ from PIL import Image
 
 from data.files import find_images, match, require_images
 from data.rain.layers import holds_rain, rain_layer
-from data.reading import read_image
 from util.command_line import CommandLine
 from util.errors import UserError, entry_point
+from util.pictures import read_eight_bit
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def extract(rainy: Path, derained: Path, out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     written = 0
     for before, after in found.pairs:
-        pixels = [np.asarray(read_image(file.path)) for file in (before, after)]
+        pixels = [np.asarray(read_eight_bit(file.path)) for file in (before, after)]
         if pixels[0].shape != pixels[1].shape:
             raise UserError(f"'{after.path}' differs in size from '{before.path}'; derain it at its own size.")
         layer = rain_layer(pixels[0], pixels[1])

@@ -35,7 +35,6 @@ from safetensors.torch import save_file
 import test as test_program
 import train as train_program
 from data.files import find_images, require_images
-from data.reading import read_image
 from options.runs import read_options
 from scripts.extract_rain import extract
 from util.command_line import CommandLine
@@ -43,6 +42,7 @@ from util.engine.checkpoint import STATE_FILE
 from util.engine.weights import SAFETENSORS, load_file, net_file
 from util.errors import UserError, entry_point
 from util.names import OPTIONS_FILE, PRETRAINED, check_name
+from util.pictures import read_eight_bit
 
 OPTIONS = ROOT / "scripts" / "derain_options.yaml"
 STEPS_AN_EPOCH = 200
@@ -100,7 +100,7 @@ def resize_photos(photos: Path, out: Path) -> Path:
         missing = [size for size in SIZES if not _target(folder, file.name, size).is_file()]
         if not missing:
             continue
-        image = read_image(file.path)
+        image = read_eight_bit(file.path)
         largest = min(1.0, LARGEST_SIDE / min(image.size))
         for size in missing:
             sides = [max(SMALLEST_SIDE, round(side * largest * size)) for side in image.size]
@@ -155,7 +155,7 @@ def take_rain(photos: Path, run: Path, out: Path) -> Path:
         return layers
     resized, derained, partial = out / "rainy", out / "derained", out / "layers.partial"
     for file in require_images(photos, find_images(photos)):
-        image = read_image(file.path)
+        image = read_eight_bit(file.path)
         for side in RAIN_SIDES:
             factor = min(1.0, side / min(image.size))
             width, height = (round(length * factor) for length in image.size)

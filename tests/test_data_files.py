@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.files import (
+    ImageFile,
     PackedPaths,
     aligned_units,
     find_test_units,
@@ -15,7 +16,6 @@ from data.files import (
     output_names,
     single_images,
 )
-from data.reading import ImageFile
 from util.errors import UserError
 
 

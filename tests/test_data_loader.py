@@ -336,13 +336,18 @@ def test_truncated_file_in_a_worker_is_a_clean_user_error(dataroot: Path, num_th
         list(loader(dataroot, num_threads=num_threads).epoch(0))
 
 
-def test_skip_bad_takes_the_next_and_warns_once(dataroot: Path, caplog: pytest.LogCaptureFixture) -> None:
-    truncate(dataroot / "trainA" / "a3.png")
+@pytest.mark.parametrize(("bad", "left"), [((3,), (0, 1, 2, 4, 4, 5, 6)), ((6, 0), (1, 1, 1, 2, 3, 4, 5))])
+def test_skip_bad_takes_the_next_in_cyclic_order_and_warns_once(
+    dataroot: Path, caplog: pytest.LogCaptureFixture, bad: tuple[int, ...], left: tuple[int, ...]
+) -> None:
+    for number in bad:
+        truncate(next(dataroot.rglob(f"a{number}.png")))
     training = loader(dataroot, num_threads=2, skip_bad=True)
     with caplog.at_level(logging.WARNING):
         names = [file_names(training.epoch(epoch)) for epoch in range(2)]
-    assert [sorted(epoch) for epoch in names] == [[f"a{n}.png" for n in (0, 1, 2, 4, 4, 5, 6)]] * 2
-    assert sum("a3.png" in record.getMessage() for record in caplog.records) == 1
+    assert [sorted(epoch) for epoch in names] == [[f"a{n}.png" for n in left]] * 2
+    messages = [record.getMessage() for record in caplog.records]
+    assert [sum(f"a{number}.png" in message for message in messages) for number in bad] == [1] * len(bad)
     assert names[0] == file_names(loader(dataroot, skip_bad=True).epoch(0))
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from data import reading
-from data.reading import ImageFile, UnreadableImage, check_readable, image_size, read_first, read_image
+from data import files
+from data.files import ImageFile, UnreadableImage, check_readable
 from util.errors import UserError
+from util.pictures import UnreadablePicture, picture_size, read_eight_bit
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -22,9 +23,9 @@ def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 
 def reason(path: Path) -> str:
-    with pytest.raises(UnreadableImage) as caught:
-        read_image(path)
-    assert str(path) in str(caught.value) and "--skip_bad" in str(caught.value)
+    with pytest.raises(UnreadablePicture) as caught:
+        read_eight_bit(path)
+    assert str(path) in str(caught.value)
     return caught.value.reason
 
 
@@ -46,22 +47,22 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: s
     exif[ExifTags.Base.Orientation] = orientation
     path = tmp_path / f"turned{suffix}"
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_image(path)), shown)
-    assert image_size(path) == (6, 4)
+    np.testing.assert_array_equal(np.asarray(read_eight_bit(path)), shown)
+    assert picture_size(path) == (6, 4)
 
 
 def test_16_bit_gray_is_scaled_with_rounding(tmp_path: Path) -> None:
     values = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     expected = np.rint(values / 65535 * 255).astype(np.uint8)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "deep.png", 1)), expected)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "deep.png", 3))[..., 2], expected)
+    np.testing.assert_array_equal(np.asarray(read_eight_bit(tmp_path / "deep.png", 1)), expected)
+    np.testing.assert_array_equal(np.asarray(read_eight_bit(tmp_path / "deep.png", 3))[..., 2], expected)
 
 
 def test_alpha_is_dropped_and_the_colour_kept(tmp_path: Path) -> None:
     pixels = noise(3, 5, 4)
     Image.fromarray(pixels).save(tmp_path / "alpha.png")
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "alpha.png")), pixels[..., :3])
+    np.testing.assert_array_equal(np.asarray(read_eight_bit(tmp_path / "alpha.png")), pixels[..., :3])
 
 
 def test_palette_with_transparency_is_looked_up(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
@@ -69,7 +70,7 @@ def test_palette_with_transparency_is_looked_up(tmp_path: Path, recwarn: pytest.
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
     image.save(tmp_path / "palette.png", transparency=bytes([0, 255]))
-    assert np.asarray(read_image(tmp_path / "palette.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert np.asarray(read_eight_bit(tmp_path / "palette.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
     assert not recwarn.list
 
 
@@ -77,8 +78,8 @@ def test_palette_with_transparency_is_looked_up(tmp_path: Path, recwarn: pytest.
 def test_other_modes_become_rgb_and_gray(tmp_path: Path, mode: str, suffix: str) -> None:
     path = tmp_path / f"image{suffix}"
     Image.fromarray(np.array([[[0] * 3, [255] * 3]], dtype=np.uint8)).convert(mode).save(path)
-    assert np.asarray(read_image(path, 3)).tolist() == [[[0, 0, 0], [255, 255, 255]]]
-    assert np.asarray(read_image(path, 1)).tolist() == [[0, 255]]
+    assert np.asarray(read_eight_bit(path, 3)).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+    assert np.asarray(read_eight_bit(path, 1)).tolist() == [[0, 255]]
 
 
 def test_broken_files_are_named_with_their_fault(tmp_path: Path) -> None:
@@ -142,18 +143,6 @@ def test_a_pair_with_one_bad_image_is_left_out_whole(tmp_path: Path) -> None:
     assert check_readable([(a, a), (a, b)], skip_bad=True, decode=True).units == [(a, a)]
 
 
-def test_the_next_readable_one_is_taken_in_cyclic_order() -> None:
-    def read(index: int) -> int:
-        if index in (0, 3):
-            raise UnreadableImage(Path(f"{index}.png"), "broken")
-        return index
-
-    result, notes = read_first(4, 3, read, skip_bad=True)
-    assert result == 1 and "3.png" in notes[0] and "0.png" in notes[1]
-    with pytest.raises(UnreadableImage):
-        read_first(4, 3, read, skip_bad=False)
-
-
 def test_the_error_survives_pickling() -> None:
     error = UnreadableImage(Path("a.png"), "broken", 2)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
@@ -189,7 +178,7 @@ def test_a_long_look_at_many_files_says_how_far_it_is(
     for number in range(3):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{number}.png")
     for name, value in (("MANY", 2), ("PAUSE", -1.0), ("AT_ONCE", 2)):
-        monkeypatch.setattr(reading, name, value)
+        monkeypatch.setattr(files, name, value)
     caplog.set_level("INFO")
     check_readable([(ImageFile(path, path.name),) for path in tmp_path.iterdir()], skip_bad=False)
     assert caplog.messages == ["looking at 3 files", "looked at 2 of 3 files"]

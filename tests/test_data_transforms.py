@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from scipy.stats import kstest  # type: ignore[import-untyped]
 
-from data.reading import ImageFile
+from data.files import ImageFile
 from data.transforms import Placement, TrainingTransform, WholeImageTransform, to_tensor
 from util.errors import UserError
 

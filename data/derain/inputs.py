@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.files import find_images, require_images
-from data.reading import ImageFile, Size, check_readable
+from data.files import ImageFile, check_readable, find_images, require_images
 from util.errors import UserError
 from util.files import real_path, safe_child
 from util.finding import IMAGE_SUFFIXES
+from util.pictures import Size
 from util.text import did_you_mean
 
 VIDEO_EXTENSIONS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data.derain.inputs import Job
 from data.derain.pipeline import Clock, Task, WriteBehind, read_ahead
-from data.reading import UnreadableImage
+from data.files import UnreadableImage
 from util.errors import UserError
 from util.files import fitting_name
 from util.pages.manifest import Row

@@ -26,15 +26,15 @@ import PIL
 import scipy  # type: ignore[import-untyped]
 from PIL import Image, ImageOps
 
-from data.files import output_names
+from data.files import ImageFile, output_names
 from data.manifest import write_manifest
 from data.rain.depth import read_depth
 from data.rain.presets import Weather
 from data.rain.streaks import FloatImage
 from data.rain.synthesis import Pixels, generator_for, rain_on
-from data.reading import ImageFile, UnreadableImage, image_size, read_image
 from util.errors import UserError
 from util.finding import IMAGE_SUFFIXES, find_files, same_name
+from util.pictures import UnreadablePicture, picture_size, read_eight_bit
 from util.pictures.decoding import NoFile, require_file
 from util.staging import Staging
 
@@ -157,8 +157,8 @@ def check_headers(jobs: Sequence[Job]) -> None:
     """
     for job in jobs:
         try:
-            image_size(job.clean)
-        except UnreadableImage as error:
+            picture_size(job.clean)
+        except UnreadablePicture as error:
             raise _unreadable(error) from error
 
 
@@ -169,12 +169,12 @@ def read_clean(path: Path) -> Image.Image:
         UserError: it cannot be read.
     """
     try:
-        return read_image(path)
-    except UnreadableImage as error:
+        return read_eight_bit(path)
+    except UnreadablePicture as error:
         raise _unreadable(error) from error
 
 
-def _unreadable(error: UnreadableImage) -> UserError:
+def _unreadable(error: UnreadablePicture) -> UserError:
     advice = error.advice("repair or remove it")
     return UserError(f"--clean: '{error.path}' cannot be read as an image ({error.reason}){advice}.")
 

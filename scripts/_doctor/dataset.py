@@ -18,7 +18,8 @@ from scripts._doctor.run import Request
 from util.text import first_names
 
 if TYPE_CHECKING:
-    from data.reading import ImageFile, Size, UnreadableImage
+    from data.files import ImageFile
+    from util.pictures import Size, UnreadablePicture
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class Survey:
     root: Path
     folders: Mapping[str, Sequence[ImageFile]]
     sizes: Mapping[Path, Size]
-    bad: Sequence[UnreadableImage]
+    bad: Sequence[UnreadablePicture]
 
     def readable(self, folder: str) -> list[ImageFile]:
         """The images of a folder whose headers can be read."""
@@ -74,7 +75,7 @@ def survey_of(root: Path) -> Survey:
         UserError: no dataset there, a folder of it is empty, or cannot be listed.
     """
     from data.files import DOMAIN_FOLDERS, PHASES, existing_folder, find_images, missing_folder
-    from data.reading import UnreadableImage, image_size
+    from util.pictures import UnreadablePicture, picture_size
 
     names = [name for name in sorted({*DOMAIN_FOLDERS, *PHASES}) if root.is_dir() and existing_folder(root, name)]
     folders = {name: find_images(root / name) for name in names}
@@ -82,19 +83,19 @@ def survey_of(root: Path) -> Survey:
         folders = {"images without layout (--dataset_mode single, or test.py --input)": alone}
     if not folders:
         raise missing_folder(root, "trainA")
-    looked = _in_parallel(image_size, [file.path for found in folders.values() for file in found])
-    sizes = {path: size for path, size in looked.items() if not isinstance(size, UnreadableImage)}
-    return Survey(root, folders, sizes, [size for size in looked.values() if isinstance(size, UnreadableImage)])
+    looked = _in_parallel(picture_size, [file.path for found in folders.values() for file in found])
+    sizes = {path: size for path, size in looked.items() if not isinstance(size, UnreadablePicture)}
+    return Survey(root, folders, sizes, [size for size in looked.values() if isinstance(size, UnreadablePicture)])
 
 
-def _in_parallel(read: Callable[[Path], T], paths: Iterable[Path]) -> dict[Path, T | UnreadableImage]:
+def _in_parallel(read: Callable[[Path], T], paths: Iterable[Path]) -> dict[Path, T | UnreadablePicture]:
     """What ``read`` gives for each path, or its complaint."""
-    from data.reading import UnreadableImage
+    from util.pictures import UnreadablePicture
 
-    def look(path: Path) -> T | UnreadableImage:
+    def look(path: Path) -> T | UnreadablePicture:
         try:
             return read(path)
-        except UnreadableImage as error:
+        except UnreadablePicture as error:
             return error
 
     ordered = sorted(set(paths))
@@ -106,7 +107,7 @@ def check_images(
     survey: Survey, budget: float = DECODING_SECONDS, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Finding]:
     """Decode images in random order until the time is over: which are broken, and which show nothing."""
-    from data.reading import UnreadableImage
+    from util.pictures import UnreadablePicture
 
     paths = sorted(survey.sizes)
     random.Random(0).shuffle(paths)
@@ -114,7 +115,7 @@ def check_images(
     step = 4 * (os.cpu_count() or 1)
     while decoded < len(paths) and (decoded == 0 or clock() < end):
         for path, spread in _in_parallel(_spread, paths[decoded : decoded + step]).items():
-            if isinstance(spread, UnreadableImage):
+            if isinstance(spread, UnreadablePicture):
                 bad.append(spread)
             elif spread < BLANK:
                 blank.append(path)
@@ -135,9 +136,9 @@ def _spread(path: Path) -> float:
     """Standard deviation of an image's grey levels."""
     from PIL import ImageStat
 
-    from data.reading import read_image
+    from util.pictures import read_eight_bit
 
-    return float(ImageStat.Stat(read_image(path, 1)).stddev[0])
+    return float(ImageStat.Stat(read_eight_bit(path, 1)).stddev[0])
 
 
 def check_training(survey: Survey, opt: Any) -> Iterator[Finding]:

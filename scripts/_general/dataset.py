@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.files import ImageFile
 from data.manifest import existing, write_manifest
 from data.rain.dataset import Inputs, Settings, check_headers, fingerprint, make_plan, write_dataset
-from data.reading import ImageFile
 from scripts._general.split import Split
 from util.staging import Staging
 

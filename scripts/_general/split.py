@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from data.files import find_images, require_images
-from data.reading import ImageFile
+from data.files import ImageFile, find_images, require_images
 from util.errors import UserError
 
 _LISTS = ("test", "val", "left_out")
