@@ -72,6 +72,8 @@ def read_recipe(file: Path) -> list[dict[str, Any]]:
     is_list = isinstance(stages, list) and stages and all(isinstance(stage, dict) for stage in stages)
     if not is_list or not all(isinstance(name, str) for stage in stages for name in stage):
         raise UserError(f"--recipe {file}: must be a list of stages, each with lines like 'n_epochs: 20'.")
+    if any("plugin" in stage for stage in stages):
+        raise UserError(f"--recipe {file}: a file cannot choose code to run; give --plugin on the command line.")
     if stages[0].get("continue_train"):
         raise UserError(f"--recipe {file}: the first stage has nothing to continue; remove its continue_train.")
     return stages

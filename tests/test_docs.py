@@ -20,7 +20,8 @@ from options.schema import shown
 from util.metrics.metric import DEFAULT_METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "datasets" / "README.md", *ROOT.glob("docs/*.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "datasets/README.md")]
+DOCUMENTS += sorted(ROOT.glob("docs/*.md"))
 EXAMPLE = ROOT / "docs" / "examples" / "simgan_model.py"
 
 FOREIGN_FLAGS = {"build-constraint", "version", "check", "logdir"}  # pip's, ruff's and tensorboard's
@@ -34,6 +35,7 @@ COLUMNS = {
     "cclgan": (parse_train, ("--model", "cclgan")),
     "cut": (parse_train, ("--model", "cut")),
     "cycle_gan": (parse_train, ("--model", "cycle_gan")),
+    "restoration": (parse_train, ("--model", "restoration")),
     "test.py": (parse_test, ()),
 }
 
@@ -143,7 +145,7 @@ def _same(text: str, value: Any) -> bool:
 def test_the_tables_are_found() -> None:
     """The test above would pass without any table."""
     flags = {(cell.document, cell.column) for cell in _table_cells()}
-    assert {("README.md", column) for column in COLUMNS} | {("cclgan.md", "cclgan")} <= flags
+    assert {("options.md", column) for column in COLUMNS} | {("cclgan.md", "cclgan")} <= flags
 
 
 def test_the_table_of_cclgan_has_all_of_its_options() -> None:
@@ -210,3 +212,10 @@ def test_every_metric_is_explained(name: str) -> None:
 @each_document
 def test_no_place_of_one_machine_is_named(document: Path) -> None:
     assert not re.search(r"/(home|Users|work|root)/|[A-Z]:\\\\", document.read_text(encoding="utf-8"))
+
+
+@each_document
+def test_files_named_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:data|docs|models|options|scripts|tests|util)/[\w./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -58,6 +58,7 @@ def test_a_stage_may_continue_the_run_of_the_one_before(tmp_path: Path) -> None:
         ("- 3", "must be a list of stages"),
         ("- {1: 2}", "must be a list of stages"),
         ("- {continue_train: true}", "nothing to continue"),
+        ("- {plugin: other.py}", "give --plugin on the command line"),
         ("- {a: [", "cannot be read as YAML"),
     ],
 )
