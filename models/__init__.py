@@ -15,6 +15,8 @@ MODELS: Registry[type[Model]] = Registry(
         "csud": "models.csud_model:CSUDModel",
         "cut": "models.cut_model:CUTModel",
         "cycle_gan": "models.cycle_gan_model:CycleGANModel",
+        "derain_cyclegan": "models.derain_cyclegan_model:DerainCycleGANModel",
+        "jorder_e": "models.jorder_e_model:JorderEModel",
         "restoration": "models.restoration_model:RestorationModel",
         "syn2real": "models.syn2real_model:Syn2RealModel",
         "udgnet": "models.udgnet_model:UDGNetModel",

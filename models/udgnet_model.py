@@ -183,7 +183,7 @@ class UDGNetModel(Model):
 
 def upright_by(label: Tensor) -> Tensor:
     """Degrees counterclockwise that make rain of these labels vertical: 45 − 90 a."""
-    return 45 - 90 * label
+    return 45 - 90 * label.float()
 
 
 def canvas_margins(image: Tensor, degrees: Tensor) -> tuple[int, int]:

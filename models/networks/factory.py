@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.networks.derain_cyclegan import AttentiveGenerator, RainDetector
 from models.networks.generator import Generator, State
+from models.networks.jorder import JorderNet
 from models.networks.nafnet import NAFNetGenerator
 from models.networks.passes import tap_widths
 from models.networks.patch_sampler import PatchSampler
@@ -46,7 +48,16 @@ _INITIALIZERS: dict[str, Callable[[Tensor, float], Tensor]] = {
 INIT_TYPES = tuple(_INITIALIZERS)
 
 # What a state dict may belong to besides the generators of the registry
-_OTHERS = (PixelDiscriminator, PatchSampler, PatchDiscriminator, LayerBranch, Res2UNet)
+_OTHERS = (
+    PixelDiscriminator,
+    PatchSampler,
+    PatchDiscriminator,
+    LayerBranch,
+    Res2UNet,
+    JorderNet,
+    RainDetector,
+    AttentiveGenerator,
+)
 
 
 def create_generator(
