@@ -54,6 +54,14 @@ def test_links_are_followed_but_loops_end(tmp_path: Path) -> None:
     assert list(find_files(root)) == ["a.png", "more/b.png"]
 
 
+def test_links_into_the_systems_own_folders_are_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    link(tmp_path / "task", Path("/proc/self/task"))
+    touch(tmp_path / "a.png")
+    assert list(find_files(tmp_path)) == ["a.png"]
+    assert not Path("/proc/self/task").is_dir() or "links to system folders" in caplog.text
+
+
 def test_a_dangling_link_is_listed_so_that_reading_names_it(tmp_path: Path) -> None:
     link(tmp_path / "gone.png", tmp_path / "nowhere.png")
     assert list(find_files(tmp_path)) == ["gone.png"]

@@ -40,12 +40,15 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+_PSEUDO_FILE_SYSTEMS = ("/proc/", "/sys/", "/dev/")
+
+
 def find_files(folder: Path, suffixes: Collection[str] | None = IMAGE_SUFFIXES) -> dict[str, Path]:
     """The files below ``folder`` that end in one of ``suffixes`` (in any case; None: all), by relative path, sorted.
 
-    Sub-folders and symbolic links are followed, except a link back into a folder it lies in. Junk is left out, and so
-    are pipes and devices. A dangling link is listed, so that reading it names it. A logged line counts what else was
-    left out, by kind.
+    Sub-folders and symbolic links are followed, except a link back into a folder it lies in, or into /proc, /sys or
+    /dev. Junk is left out, and so are pipes and devices. A dangling link is listed, so that reading it names it. A
+    logged line counts what else was left out, by kind.
 
     Raises:
         UserError: the folder itself cannot be listed; a sub-folder that cannot is left out with a warning.
@@ -58,6 +61,9 @@ def find_files(folder: Path, suffixes: Collection[str] | None = IMAGE_SUFFIXES) 
         place, relative, parents = pending.pop()
         real = os.path.realpath(place)
         if real in parents:
+            continue
+        if f"{real}/".startswith(_PSEUDO_FILE_SYSTEMS):  # where links lead to the whole system, and round in circles
+            left_out["links to system folders"] += 1
             continue
         try:
             entries = patiently(lambda place=place: _entries(place))  # type: ignore[misc]
