@@ -26,6 +26,7 @@ from models.networks import describe_state
 from options import Options, parse_test
 from options.flags import TEST
 from options.memory_check import limited_weights
+from options.runs import weights_of
 from util.command_line import set_up_logging
 from util.engine.device import choose_device
 from util.engine.inference import NATIVE, Translator
@@ -85,11 +86,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         derain_input(opt, translate, words, notes)
     else:
         test_dataset(opt, translate, words, notes)
-
-
-def weights_of(opt: Options) -> Path:
-    """The run's folder, or the one network's file."""
-    return Path(opt.checkpoint or Path(opt.checkpoints_dir) / opt.name)
 
 
 def derain_input(opt: Options, translate: Translator, words: Mapping[str, str], notes: Sequence[str]) -> None:

@@ -21,7 +21,6 @@ from data.creation import create_training_loader, create_validation_dataset
 from models import MODELS, Model, create_model
 from models.networks import describe_state
 from options import Options, parse_train, save_options
-from options.checks import decided_by_host
 from options.flags import TRAIN
 from options.memory_check import check_images, limited_weights
 from options.parse import option_facts, read_flags
@@ -170,7 +169,7 @@ def build_training_state(opt: Options, model: Model, distributed: Distributed) -
         precision=precision,
         accumulate=opt.accumulate,
         skip_non_finite=opt.on_nan == SKIP,
-        host_decides=decided_by_host(vars(opt)) or model_decides(model),
+        host_decides=options_decide(opt) or model_decides(model),
         world_size=distributed.world_size,
     )
     chosen["cuda_graphs"] = choose_graphs(opt.cuda_graphs, unsafe)
@@ -216,6 +215,15 @@ def delay_generators(model: Model, *, warmup_D: int, n_critic: int) -> tuple[Pha
         dataclasses.replace(phase, active=delayed(phase.active)) if trains_tested(phase, model) else phase
         for phase in model.phases
     )
+
+
+def options_decide(opt: Options) -> str | None:
+    """Why steps of these options are not all of one kind, so that they cannot be recorded; None if they are."""
+    if opt.pool_size > 0:
+        return f"--pool_size {opt.pool_size} draws on the CPU which image comes back; use --pool_size 0"
+    if getattr(opt, "flip_equivariance", False):
+        return "--flip_equivariance draws on the CPU which images are mirrored"
+    return None
 
 
 def model_decides(model: Model) -> str | None:

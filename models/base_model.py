@@ -81,6 +81,11 @@ class Model(nn.Module, ABC):
     def infer(self, source: Tensor) -> Tensor:
         """Translate images of the source domain: [N, C, H, W] in [-1, 1] → the same size."""
 
+    @property
+    def stride(self) -> int:
+        """Tiles of an image start at multiples of it: the largest stride of the generators; 1 for other networks."""
+        return max((network.stride for network in self.nets.values() if isinstance(network, Generator)), default=1)
+
     def on_epoch(self, progress: Progress) -> None:
         """Called when an epoch begins, and again where a run resumes within one (``progress.images_in_epoch`` > 0).
 

@@ -10,15 +10,6 @@ from options.flags import Program
 from util.errors import UserError
 
 
-def decided_by_host(values: Mapping[str, Any]) -> str | None:
-    """Why steps of these options are not all of one kind, so that they cannot be recorded; None if they are."""
-    if values["pool_size"] > 0:
-        return f"--pool_size {values['pool_size']} draws on the CPU which image comes back; use --pool_size 0"
-    if values.get("flip_equivariance"):
-        return "--flip_equivariance draws on the CPU which images are mirrored"
-    return None
-
-
 def check_together(values: Mapping[str, Any], program: Program) -> None:
     """Raise :class:`UserError` for the first contradiction."""
     preprocess, load_size, crop_size = values["preprocess"], values["load_size"], values["crop_size"]

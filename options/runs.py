@@ -187,6 +187,11 @@ def _generator_in(file: Path, flag: str) -> dict[str, Any]:
     return {}
 
 
+def weights_of(opt: argparse.Namespace) -> Path:
+    """Where a test's weights are: the run's folder, or the one network's file."""
+    return Path(opt.checkpoint or Path(opt.checkpoints_dir) / opt.name)
+
+
 def missing_weights() -> UserError:
     """The error where no weights were chosen and the shipped model is missing."""
     return UserError(

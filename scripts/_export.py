@@ -84,11 +84,6 @@ def the_network(nets: dict[str, nn.Module]) -> nn.Module:
     return next(iter(nets.values())).eval().requires_grad_(False)
 
 
-def stride_of(network: nn.Module) -> int:
-    """The number that the sides of its images must be multiples of."""
-    return int(getattr(network, "stride", 1))
-
-
 def describe(opt: Options, weights: Path, *, stride: int, precision: str) -> dict[str, str]:
     """What a user of the file must know about it, all as text."""
     return {

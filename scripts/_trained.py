@@ -10,6 +10,7 @@ from models import create_model
 from models.base_model import Model
 from models.networks import describe_state
 from options import Options, parse_test
+from options.runs import weights_of
 from util.engine.weights import load_weights, published_file
 
 NO_PICTURES = "none"
@@ -46,8 +47,3 @@ def load_trained(flags: Sequence[str]) -> Trained:
     model = create_model(opt, training=False)
     load_weights(model.nets, weights_of(opt), opt.epoch, describe_state)
     return Trained(opt, model)
-
-
-def weights_of(opt: Options) -> Path:
-    """The run's folder, or the one network's file."""
-    return Path(opt.checkpoint or Path(opt.checkpoints_dir) / opt.name)

@@ -32,7 +32,6 @@ from scripts._export import (
     differences,
     pictures,
     require_parity,
-    stride_of,
     table,
     the_network,
 )
@@ -74,13 +73,12 @@ def export(trained: Trained, path: Path, name: str, precision: str, opset: int |
     """
     opt, kind = trained.opt, FORMATS[name]
     network = the_network(trained.model.nets)
-    stride = stride_of(network)
     translate = Translator(trained.model, device=torch.device("cpu"), precision="fp32")
     batches = list(pictures(opt.input_nc, SIZES[precision]))
     expected = [translate(batch) for batch in batches]  # before fp16 changes the network in place
     restore([network])  # what is recorded are PyTorch's own operations
-    metadata = describe(opt, trained.file, stride=stride, precision=precision)
-    module = AnySize(network, stride, half=precision == "fp16").eval()
+    metadata = describe(opt, trained.file, stride=trained.model.stride, precision=precision)
+    module = AnySize(network, trained.model.stride, half=precision == "fp16").eval()
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

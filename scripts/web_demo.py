@@ -24,8 +24,7 @@ if str(ROOT) not in sys.path:  # run as a file: Python put scripts/ there, not t
 
 from data.derain.pictures import Network
 from scripts._trained import FLAGS_HELP, Trained, load_trained
-from scripts._web_demo.derain import derain_upload, forget_old
-from scripts._web_demo.page import LOOPBACK, build_page, import_gradio, serve
+from scripts._web_demo import LOOPBACK, build_page, derain_upload, forget_old, import_gradio, serve
 from util.command_line import CommandLine, set_up_logging
 from util.engine.device import choose_device
 from util.engine.inference import Translator

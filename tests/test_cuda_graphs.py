@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from options import parse_train
-from options.checks import decided_by_host
+from train import options_decide
 from util.engine.cuda_graphs import WARM_UP_STEPS, Recorder, StaticBatch, choose_graphs, graph_unsafe_reason
 from util.errors import UserError
 
@@ -51,7 +51,7 @@ def test_what_prevents_recording_is_named(device: str, change: dict[str, Any], n
      (["--model", "cut", "--CUT_mode", "fastcut"], "--flip_equivariance")],
 )  # fmt: skip
 def test_models_whose_steps_differ_in_kind_are_known(flags: list[str], named: str | None) -> None:
-    reason = decided_by_host(vars(parse_train(["--dataroot", ".", *flags])))
+    reason = options_decide(parse_train(["--dataroot", ".", *flags]))
     assert (reason is None) if named is None else (reason is not None and named in reason)
 
 

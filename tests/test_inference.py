@@ -114,9 +114,8 @@ class Machine:
     """A model that negates images, on a machine with memory for ``capacity`` pixels at once."""
 
     def __init__(self, capacity: int, error: Callable[[], BaseException] = MemoryError, stride: int = 4) -> None:
-        network = nn.Identity()
-        network.stride = stride  # type: ignore[assignment]
-        self.nets: dict[str, nn.Module] = {"G": network}
+        self.nets: dict[str, nn.Module] = {"G": nn.Identity()}
+        self.stride = stride
         self.capacity, self.error = capacity, error
         self.passes: list[tuple[int, ...]] = []
 
@@ -208,6 +207,8 @@ def test_memory_errors_are_told_by_their_words() -> None:
 
 class Formula:
     """A model that is a function, and the sizes that it saw."""
+
+    stride = 1
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self.nets: dict[str, nn.Module] = {"G": nn.Identity()}
@@ -366,6 +367,7 @@ def test_tiles_come_nearer_to_the_whole(name: str) -> None:
 
     class Single:
         nets: dict[str, nn.Module] = {"G": network}  # noqa: RUF012
+        stride = network.stride
 
         def infer(self, source: Tensor) -> Tensor:
             return network(source)

@@ -23,7 +23,7 @@ from util.errors import UserError
 from util.pages.training_page import OptionFact, RunFacts
 from util.trackers.csv_files import CsvFiles
 from util.trackers.page import WebPage
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Report
 
 
 class Page(HTMLParser):
@@ -42,8 +42,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-def progress_at(total: int) -> Progress:
-    return Progress((total - 1) // 100 + 1, 4, (total - 1) % 100 + 1, 100, total, 2e-4, 3.0, 0.1)
+def progress_at(total: int) -> Report:
+    return Report((total - 1) // 100 + 1, 4, (total - 1) % 100 + 1, 100, total, 2e-4, 3.0, 0.1)
 
 
 def picture(value: int, channels: int = 3) -> np.ndarray:

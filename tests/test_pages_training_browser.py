@@ -15,7 +15,7 @@ from PIL import Image
 from util.pages.training_page import OptionFact, RunFacts
 from util.trackers.csv_files import CsvFiles
 from util.trackers.page import WebPage
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Report
 
 pytestmark = pytest.mark.browser
 
@@ -24,9 +24,9 @@ ATTACK = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 
 FACTS = RunFacts("python train.py", (OptionFact("lr", "0.1", "0.2", "training"), OptionFact("ngf", "8", "8", "net")))
 
 
-def progress_at(total: int) -> Progress:
+def progress_at(total: int) -> Report:
     epoch, within = (total - 1) // PER_EPOCH + 1, (total - 1) % PER_EPOCH + 1
-    return Progress(epoch, EPOCHS, within, PER_EPOCH, total, 2e-4, 3.0, 0.1)
+    return Report(epoch, EPOCHS, within, PER_EPOCH, total, 2e-4, 3.0, 0.1)
 
 
 def gray(level: int) -> np.ndarray:

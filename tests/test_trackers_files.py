@@ -16,12 +16,12 @@ from tests.disk_operations import operations
 from util.errors import UserError
 from util.trackers.csv_files import CsvFiles, read_losses
 from util.trackers.history import RunHistory, Thinned
-from util.trackers.tracker import Progress, Trackers
+from util.trackers.tracker import Report, Trackers
 
 PER_EPOCH = 100
 
 
-def progress_at(total: int, **changes: float) -> Progress:
+def progress_at(total: int, **changes: float) -> Report:
     epoch, within = (total - 1) // PER_EPOCH + 1, (total - 1) % PER_EPOCH + 1
     fields = {
         "epoch": epoch,
@@ -33,7 +33,7 @@ def progress_at(total: int, **changes: float) -> Progress:
         "images_per_second": 3.0,
         "data_wait": 0.1,
     }
-    return Progress(**{**fields, **changes})  # type: ignore[arg-type]
+    return Report(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def write(folder: Path, totals: list[int], resumed_at: int | None, **losses: float) -> None:
@@ -67,13 +67,13 @@ class Recorder:
         if self.fails:
             raise OSError("disk\nfull")
 
-    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def scalars(self, progress: Report, values: Mapping[str, float]) -> None:
         self._note("scalars")
 
-    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def metrics(self, progress: Report, values: Mapping[str, float]) -> None:
         self._note("metrics")
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
+    def images(self, progress: Report, images: Mapping[str, np.ndarray]) -> None:
         self._note("images")
 
     def close(self) -> None:
@@ -244,7 +244,7 @@ def test_pictures_go_to_the_live_trackers_to_the_others_or_to_both() -> None:
 
 def test_interrupting_the_training_is_not_swallowed() -> None:
     class Interrupted(Recorder):
-        def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+        def scalars(self, progress: Report, values: Mapping[str, float]) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -20,7 +20,7 @@ from options import parse_train
 from train import trackers_of
 from util.errors import UserError
 from util.trackers.tensorboard import TensorBoardTracker
-from util.trackers.tracker import Progress, Tracker
+from util.trackers.tracker import Report, Tracker
 from util.trackers.wandb import WandbTracker
 
 LEARNING_RATE = 2e-4
@@ -28,8 +28,8 @@ WAIT_SECONDS = 30.0
 RED = np.full((4, 6, 3), (200, 10, 10), dtype=np.uint8)
 
 
-def progress_at(total: int) -> Progress:
-    return Progress((total - 1) // 100 + 1, 4, (total - 1) % 100 + 1, 100, total, LEARNING_RATE, 3.0, 0.1)
+def progress_at(total: int) -> Report:
+    return Report((total - 1) // 100 + 1, 4, (total - 1) % 100 + 1, 100, total, LEARNING_RATE, 3.0, 0.1)
 
 
 def report(tracker: Tracker, totals: list[int]) -> None:

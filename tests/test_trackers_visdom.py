@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 
 from util.trackers.csv_files import CsvFiles
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Report
 from util.trackers.visdom import VisdomServer, VisdomTracker, announce, connect, image_grid
 
 HOST = "http://127.0.0.1"
 START_SECONDS = 60.0
 
 
-def progress_at(total: int) -> Progress:
-    return Progress((total - 1) // 100 + 1, 4, (total - 1) % 100 + 1, 100, total, 2e-4, 3.0, 0.1)
+def progress_at(total: int) -> Report:
+    return Report((total - 1) // 100 + 1, 4, (total - 1) % 100 + 1, 100, total, 2e-4, 3.0, 0.1)
 
 
 def free_port() -> int:

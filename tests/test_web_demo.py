@@ -22,8 +22,16 @@ from data.derain.pictures import Network
 from models.networks.resnet import ResnetGenerator
 from scripts import web_demo
 from scripts._trained import load_trained
-from scripts._web_demo.derain import PREVIEW_SIDE, Derained, derain_upload, forget_old, preview
-from scripts._web_demo.page import build_page, import_gradio, serve
+from scripts._web_demo import (
+    PREVIEW_SIDE,
+    Derained,
+    build_page,
+    derain_upload,
+    forget_old,
+    import_gradio,
+    preview,
+    serve,
+)
 from util.errors import EXIT_USER_ERROR, UserError
 from util.pictures import Metadata, Picture, UnreadablePicture, read_picture, write_picture
 

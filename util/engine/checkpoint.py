@@ -141,9 +141,9 @@ class Checkpointer:
         self._remove_numbered_before(tag)
 
     def _save_nets(self, state: TrainingState, tags: Iterable[str]) -> None:
-        with state.stepper.ema_scope():
+        with state.tested_nets() as nets:
             for tag in tags:
-                save_nets(state.stepper.model.nets, self.path, tag)
+                save_nets(nets, self.path, tag)
 
     def save_state(self, state: TrainingState) -> None:
         """Write the training state alone; the one before it stays as ``training_state.previous.pth``.

@@ -44,6 +44,8 @@ class Translatable(Protocol):
 
     nets: dict[str, nn.Module]
 
+    @property
+    def stride(self) -> int: ...
     def infer(self, source: Tensor) -> Tensor: ...
 
 
@@ -83,7 +85,7 @@ class Translator:
         for network in model.nets.values():
             network.to(device).train(not evaluation_mode)
         accelerate(model.nets.values(), device)
-        self._stride = max((int(getattr(network, "stride", 1)) for network in model.nets.values()), default=1)
+        self._stride = model.stride
         self._statistics = SharedStatistics(model.nets.values())
         self._work_size, self._strength, self._self_ensemble = work_size, strength, self_ensemble
         self._overlap = overlap

@@ -23,8 +23,7 @@ from util.engine.validation import Validation
 from util.files import CannotWrite
 from util.images import to_uint8
 from util.trackers.console import EpochBar
-from util.trackers.tracker import Progress as Report
-from util.trackers.tracker import Trackers
+from util.trackers.tracker import Report, Trackers
 
 logger = logging.getLogger(__name__)
 

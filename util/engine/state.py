@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from util.engine.records import Records
 from util.engine.step import Stepper
@@ -86,6 +88,12 @@ class TrainingState:
     records: Records = field(default_factory=Records)
     tags: tuple[str, ...] = ()
     options: str = ""
+
+    @contextlib.contextmanager
+    def tested_nets(self) -> Iterator[Mapping[str, nn.Module]]:
+        """The networks by name as testing uses them: averaged, where averages are kept, within this context."""
+        with self.stepper.ema_scope():
+            yield self.stepper.model.nets
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as tensors and plain values, which :func:`util.engine.weights.load_file` reads."""

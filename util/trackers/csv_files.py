@@ -17,7 +17,7 @@ from typing import TextIO
 import numpy as np
 
 from util.files import cannot_write, write_text_atomically
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Report
 
 logger = logging.getLogger(__name__)
 
@@ -246,24 +246,24 @@ class CsvFiles:
             undo.pop_all()
         self._last_time = time.perf_counter()
 
-    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def scalars(self, report: Report, values: Mapping[str, float]) -> None:
         """Add a line to the log and a row to ``losses.csv``. ``values`` maps the name of a loss to its value."""
-        self._write_log(self._log_line(progress, values))
+        self._write_log(self._log_line(report, values))
         row = {
-            "epoch": progress.epoch,
-            "images_in_epoch": progress.images_in_epoch,
-            "total_images": progress.total_images,
-            "learning_rate": progress.learning_rate,
+            "epoch": report.epoch,
+            "images_in_epoch": report.images_in_epoch,
+            "total_images": report.total_images,
+            "learning_rate": report.learning_rate,
         }
         self._losses.add({**values, **row})
 
-    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def metrics(self, report: Report, values: Mapping[str, float]) -> None:
         """Add a line to the log and a row to ``metrics.csv``."""
         words = " ".join(f"{name}: {value:.4g}" for name, value in values.items())
-        self._write_log(f"(epoch: {progress.epoch}, images: {progress.images_in_epoch}) validation: {words}")
-        self._metrics.add({**values, "epoch": progress.epoch, "total_images": progress.total_images})
+        self._write_log(f"(epoch: {report.epoch}, images: {report.images_in_epoch}) validation: {words}")
+        self._metrics.add({**values, "epoch": report.epoch, "total_images": report.total_images})
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
+    def images(self, report: Report, images: Mapping[str, np.ndarray]) -> None:
         """Pictures are not kept here."""
 
     def close(self) -> None:
@@ -272,11 +272,11 @@ class CsvFiles:
         self._metrics.close()
         self._log.close()
 
-    def _log_line(self, progress: Progress, values: Mapping[str, float]) -> str:
+    def _log_line(self, report: Report, values: Mapping[str, float]) -> str:
         now = time.perf_counter()
         elapsed, self._last_time = now - self._last_time, now
-        rate = f"{progress.images_per_second:.2f} img/s, data wait: {progress.data_wait:.0%}"
-        head = f"(epoch: {progress.epoch}, images: {progress.images_in_epoch}, time: {elapsed:.1f} s, {rate})"
+        rate = f"{report.images_per_second:.2f} img/s, data wait: {report.data_wait:.0%}"
+        head = f"(epoch: {report.epoch}, images: {report.images_in_epoch}, time: {elapsed:.1f} s, {rate})"
         return " ".join([head, *(f"{name}: {value:.4g}" for name, value in values.items())])
 
     def _write_log(self, line: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from util.pages.training_page import Curves
 from util.trackers.csv_files import CSV_NAME, FIXED_COLUMNS, METRICS_COLUMNS, METRICS_NAME, read_losses, read_metrics
-from util.trackers.tracker import Progress, epoch_position
+from util.trackers.tracker import Report, epoch_position
 
 LEARNING_RATE = "learning_rate"
 
@@ -90,15 +90,15 @@ class RunHistory:
         self._past = past
         self._losses, self._metrics = Thinned(points), Thinned(points)
 
-    def add_losses(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def add_losses(self, report: Report, values: Mapping[str, float]) -> None:
         """Add one report of losses."""
-        self._replay(progress, losses_before=progress.total_images, metrics_before=progress.total_images + 1)
-        self._losses.add(progress.position, {**values, LEARNING_RATE: progress.learning_rate})
+        self._replay(report, losses_before=report.total_images, metrics_before=report.total_images + 1)
+        self._losses.add(report.position, {**values, LEARNING_RATE: report.learning_rate})
 
-    def add_metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def add_metrics(self, report: Report, values: Mapping[str, float]) -> None:
         """Add one validation."""
-        self._replay(progress, losses_before=progress.total_images + 1, metrics_before=progress.total_images)
-        self._metrics.add(progress.position, values)
+        self._replay(report, losses_before=report.total_images + 1, metrics_before=report.total_images)
+        self._metrics.add(report.position, values)
 
     def losses(self) -> Curves:
         """The losses reported so far, and the learning rate."""
@@ -108,26 +108,26 @@ class RunHistory:
         """The validations reported so far."""
         return self._metrics.curves()
 
-    def _replay(self, progress: Progress, *, losses_before: int, metrics_before: int) -> None:
+    def _replay(self, report: Report, *, losses_before: int, metrics_before: int) -> None:
         """Read the rows of the past whose ``total_images`` lie below; the report being made is none of them."""
         past, self._past = self._past, None
         if past is None:
             return
         for row in read_losses(past / CSV_NAME):
             if row["total_images"] < losses_before:
-                place = epoch_position(int(row["epoch"]), int(row["images_in_epoch"]), progress.images_per_epoch)
+                place = epoch_position(int(row["epoch"]), int(row["images_in_epoch"]), report.images_per_epoch)
                 self._losses.add(place, {**_own(row, FIXED_COLUMNS), LEARNING_RATE: row[LEARNING_RATE]})
         for row in read_metrics(past / METRICS_NAME):
             if row["total_images"] < metrics_before:
-                self._metrics.add(_place_of_metrics(row, progress), _own(row, METRICS_COLUMNS))
+                self._metrics.add(_place_of_metrics(row, report), _own(row, METRICS_COLUMNS))
 
 
 def _own(row: Mapping[str, float], fixed: tuple[str, ...]) -> dict[str, float]:
     return {name: value for name, value in row.items() if name not in fixed}
 
 
-def _place_of_metrics(row: Mapping[str, float], progress: Progress) -> float:
+def _place_of_metrics(row: Mapping[str, float], report: Report) -> float:
     """Epochs done at a row of ``metrics.csv``, counted back from where the run is now, within the row's epoch."""
-    earlier = progress.total_images - row["total_images"]
-    place = progress.position - earlier / max(progress.images_per_epoch, 1)
+    earlier = report.total_images - row["total_images"]
+    place = report.position - earlier / max(report.images_per_epoch, 1)
     return min(max(place, row["epoch"] - 1), row["epoch"])

@@ -30,7 +30,7 @@ from util.pages.training_page import (
     save_moments,
 )
 from util.trackers.history import RunHistory
-from util.trackers.tracker import Progress, put_aside
+from util.trackers.tracker import Report, put_aside
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class WebPage:
         self._history = RunHistory(POINTS, None if resumed_at is None else folder)
         self._moments: dict[int, str] = {}
         self._labels: set[str] = set()
-        self._progress: Progress | None = None
+        self._report: Report | None = None
         self._due = 0.0
         self._is_written = False
         if resumed_at is None:
@@ -85,40 +85,40 @@ class WebPage:
         """The page's path; it exists from the first report on."""
         return self._web / PAGE_NAME
 
-    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def scalars(self, report: Report, values: Mapping[str, float]) -> None:
         """Collect losses for the curves."""
-        self._history.add_losses(progress, values)
-        self._update(progress)
+        self._history.add_losses(report, values)
+        self._update(report)
 
-    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def metrics(self, report: Report, values: Mapping[str, float]) -> None:
         """Collect metrics for the curves."""
-        self._history.add_metrics(progress, values)
-        self._update(progress)
+        self._history.add_metrics(report, values)
+        self._update(report)
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
+    def images(self, report: Report, images: Mapping[str, np.ndarray]) -> None:
         """Save pictures (uint8 [H, W], [H, W, 1] or [H, W, 3]) and update the page."""
-        pictures = {label: self._save(progress, label, image) for label, image in images.items()}
-        self._add(Moment(progress.epoch, progress.images_in_epoch, progress.total_images, pictures))
+        pictures = {label: self._save(report, label, image) for label, image in images.items()}
+        self._add(Moment(report.epoch, report.images_in_epoch, report.total_images, pictures))
         save_moments(self._web, self._in_order())
         self._due = 0.0
-        self._update(progress)
+        self._update(report)
 
     def close(self) -> None:
         """Write the last curves, and whether the training is finished."""
-        if self._progress is not None:
-            self._write(self._progress, FINISHED if self._progress.is_end else STOPPED)
+        if self._report is not None:
+            self._write(self._report, FINISHED if self._report.is_end else STOPPED)
 
-    def _update(self, progress: Progress) -> None:
-        self._progress = progress
+    def _update(self, report: Report) -> None:
+        self._report = report
         began = time.monotonic()
         if began >= self._due:
-            self._write(progress, RUNNING)
+            self._write(report, RUNNING)
             now = time.monotonic()
             self._due = now + max(LEAST_SECONDS, (now - began) / LARGEST_SHARE)
 
-    def _write(self, progress: Progress, state: str) -> None:
+    def _write(self, report: Report, state: str) -> None:
         data = render_training_data(
-            self._status(progress, state),
+            self._status(report, state),
             self._history.losses(),
             self._history.metrics(),
             self._in_order(),
@@ -130,21 +130,21 @@ class WebPage:
             write_text_atomically(self.page, render_training_page(self._title, self._facts, self._start))
             self._is_written = True
 
-    def _status(self, progress: Progress, state: str) -> dict[str, Any]:
+    def _status(self, report: Report, state: str) -> dict[str, Any]:
         return {
             "start": self._start,
             "state": state,
             "started": round(self._started),
             "updated": round(time.time()),
             "resumed_at": self._resumed_at,
-            "epoch": progress.epoch,
-            "total_epochs": progress.total_epochs,
-            "images_in_epoch": progress.images_in_epoch,
-            "images_per_epoch": progress.images_per_epoch,
-            "total_images": progress.total_images,
-            "learning_rate": progress.learning_rate,
-            "images_per_second": progress.images_per_second,
-            "data_wait": progress.data_wait,
+            "epoch": report.epoch,
+            "total_epochs": report.total_epochs,
+            "images_in_epoch": report.images_in_epoch,
+            "images_per_epoch": report.images_per_epoch,
+            "total_images": report.total_images,
+            "learning_rate": report.learning_rate,
+            "images_per_second": report.images_per_second,
+            "data_wait": report.data_wait,
         }
 
     def _in_order(self) -> list[str]:
@@ -154,9 +154,9 @@ class WebPage:
         self._moments[moment.total_images] = moment.to_json()
         self._labels.update(moment.pictures)
 
-    def _save(self, progress: Progress, label: str, image: np.ndarray) -> Picture:
+    def _save(self, report: Report, label: str, image: np.ndarray) -> Picture:
         safe_label = re.sub(r"[^A-Za-z0-9_-]", "_", label)
-        name = f"epoch{progress.epoch:03d}_{progress.total_images:08d}_{safe_label}.png"
+        name = f"epoch{report.epoch:03d}_{report.total_images:08d}_{safe_label}.png"
         save_png(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image, self._web / IMAGE_FOLDER / name)
         return Picture(f"{IMAGE_FOLDER}/{name}", width=image.shape[1], height=image.shape[0])
 

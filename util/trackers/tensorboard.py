@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from util.errors import UserError
-from util.trackers.tracker import Progress, put_aside
+from util.trackers.tracker import Report, put_aside
 
 FOLDER = "tensorboard"
 PREVIOUS_FOLDER = "tensorboard.previous"
@@ -37,25 +37,25 @@ class TensorBoardTracker:
             put_aside(folder / FOLDER, folder / PREVIOUS_FOLDER)
         self._writer = SummaryWriter(str(folder / FOLDER), purge_step=None if resumed_at is None else resumed_at + 1)
 
-    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def scalars(self, report: Report, values: Mapping[str, float]) -> None:
         """Write the losses as ``loss/NAME``, and the learning rate."""
-        self._add("loss", progress, values)
-        self._writer.add_scalar("learning_rate", progress.learning_rate, progress.total_images)
+        self._add("loss", report, values)
+        self._writer.add_scalar("learning_rate", report.learning_rate, report.total_images)
 
-    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def metrics(self, report: Report, values: Mapping[str, float]) -> None:
         """Write the metrics as ``validation/NAME``."""
-        self._add("validation", progress, values)
+        self._add("validation", report, values)
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
+    def images(self, report: Report, images: Mapping[str, np.ndarray]) -> None:
         """Write pictures (uint8 [H, W], [H, W, 1] or [H, W, 3]) as ``pictures/LABEL``."""
         for label, image in images.items():
             form = "HW" if image.ndim == 2 else "HWC"
-            self._writer.add_image(f"pictures/{label}", image, progress.total_images, dataformats=form)
+            self._writer.add_image(f"pictures/{label}", image, report.total_images, dataformats=form)
 
     def close(self) -> None:
         """Write what still waits."""
         self._writer.close()
 
-    def _add(self, group: str, progress: Progress, values: Mapping[str, float]) -> None:
+    def _add(self, group: str, report: Report, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, progress.total_images)
+            self._writer.add_scalar(f"{group}/{name}", value, report.total_images)

@@ -22,7 +22,7 @@ OPTIONAL_TRACKERS = (TENSORBOARD, WANDB)
 
 
 @dataclass(frozen=True)
-class Progress:
+class Report:
     """Where a training run stands when something is reported.
 
     ``epoch`` counts from 1. ``images_in_epoch`` and ``total_images`` count images already trained on.
@@ -57,13 +57,13 @@ def epoch_position(epoch: int, images_in_epoch: int, images_per_epoch: int) -> f
 class Tracker(Protocol):
     """Receives numbers and pictures of a running training."""
 
-    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def scalars(self, report: Report, values: Mapping[str, float]) -> None:
         """Report named numbers, usually the losses."""
 
-    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def metrics(self, report: Report, values: Mapping[str, float]) -> None:
         """Report a validation: metric key (``"psnr"``, ``"ciede2000"``) -> mean over the validation images."""
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
+    def images(self, report: Report, images: Mapping[str, np.ndarray]) -> None:
         """Report pictures: technical label (``"fake_B"``) -> uint8 array of shape [H, W, C], C being 1 or 3."""
 
     def close(self) -> None:
@@ -82,20 +82,20 @@ class Trackers:
         self._live = list(live)
         self._trackers = [*trackers, *self._live]
 
-    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def scalars(self, report: Report, values: Mapping[str, float]) -> None:
         """See :meth:`Tracker.scalars`."""
-        self._each(lambda tracker: tracker.scalars(progress, values))
+        self._each(lambda tracker: tracker.scalars(report, values))
 
-    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def metrics(self, report: Report, values: Mapping[str, float]) -> None:
         """See :meth:`Tracker.metrics`."""
-        self._each(lambda tracker: tracker.metrics(progress, values))
+        self._each(lambda tracker: tracker.metrics(report, values))
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray], *, live: bool, keep: bool) -> None:
+    def images(self, report: Report, images: Mapping[str, np.ndarray], *, live: bool, keep: bool) -> None:
         """See :meth:`Tracker.images`; for the ``live`` trackers, for those that ``keep`` pictures, or for both."""
 
         def call(tracker: Tracker) -> None:
             if live if tracker in self._live else keep:
-                tracker.images(progress, images)
+                tracker.images(report, images)
 
         self._each(call)
 

@@ -22,7 +22,7 @@ from util.metrics.protocols import PROTOCOLS
 from util.pages.labels import LABEL_WORDS
 from util.pages.training_page import DEFAULT_PROTOCOL, Curves
 from util.trackers.history import LEARNING_RATE, RunHistory
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Report
 
 logger = logging.getLogger(__name__)
 
@@ -160,24 +160,24 @@ class VisdomTracker:
         self._thread = threading.Thread(target=self._work, name="visdom", daemon=True)
         self._thread.start()
 
-    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def scalars(self, report: Report, values: Mapping[str, float]) -> None:
         """Plot all losses so far in one window over epochs, and the learning rate in another."""
         with self._changed:
-            self._history.add_losses(progress, values)
+            self._history.add_losses(report, values)
             self._note(LOSSES)
 
-    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def metrics(self, report: Report, values: Mapping[str, float]) -> None:
         """Plot all validations so far over epochs, each metric in a window of its own."""
         with self._changed:
-            self._history.add_metrics(progress, values)
+            self._history.add_metrics(report, values)
             self._note(VALIDATIONS)
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
+    def images(self, report: Report, images: Mapping[str, np.ndarray]) -> None:
         """Show pictures (uint8 [H, W, C]) in one grid, or in a window each if ``ncols`` is 0."""
         copies = {label: _to_rgb(image) for label, image in images.items()}
         if copies:
             with self._changed:
-                self._pictures = (progress.epoch, copies)
+                self._pictures = (report.epoch, copies)
                 self._note(IMAGES)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from util.errors import UserError
 from util.files import write_text_atomically
-from util.trackers.tracker import Progress
+from util.trackers.tracker import Report
 
 logger = logging.getLogger(__name__)
 
@@ -61,25 +61,25 @@ class WandbTracker:
         if mode == OFFLINE:
             logger.info("W&B records offline; send it with: wandb sync %s", Path(self._run.dir).parent)
 
-    def scalars(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def scalars(self, report: Report, values: Mapping[str, float]) -> None:
         """Record the losses as ``loss/NAME``, and the learning rate."""
         losses = {f"loss/{name}": value for name, value in values.items()}
-        self._log(progress, {**losses, "learning_rate": progress.learning_rate, "epoch": progress.position})
+        self._log(report, {**losses, "learning_rate": report.learning_rate, "epoch": report.position})
 
-    def metrics(self, progress: Progress, values: Mapping[str, float]) -> None:
+    def metrics(self, report: Report, values: Mapping[str, float]) -> None:
         """Record the metrics as ``validation/NAME``."""
-        self._log(progress, {f"validation/{name}": value for name, value in values.items()})
+        self._log(report, {f"validation/{name}": value for name, value in values.items()})
 
-    def images(self, progress: Progress, images: Mapping[str, np.ndarray]) -> None:
+    def images(self, report: Report, images: Mapping[str, np.ndarray]) -> None:
         """Record pictures (uint8 [H, W], [H, W, 1] or [H, W, 3]) as ``pictures/LABEL``."""
-        self._log(progress, {f"pictures/{label}": self._make_image(image) for label, image in images.items()})
+        self._log(report, {f"pictures/{label}": self._make_image(image) for label, image in images.items()})
 
     def close(self) -> None:
         """Write what still waits."""
         self._run.finish()
 
-    def _log(self, progress: Progress, values: Mapping[str, object]) -> None:
-        self._run.log(dict(values), step=progress.total_images)
+    def _log(self, report: Report, values: Mapping[str, object]) -> None:
+        self._run.log(dict(values), step=report.total_images)
 
 
 def _run_id(path: Path, *, is_new: bool) -> str:

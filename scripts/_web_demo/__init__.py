@@ -1,1 +1,0 @@
-"""What web_demo.py is made of."""
