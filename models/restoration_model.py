@@ -21,7 +21,7 @@ from models.losses import restoration
 from util.engine.schedule import Progress, Schedule, WarmUp
 from util.errors import UserError
 from util.option import Option
-from util.streams import Stream
+from util.streams import PAIRED
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RestorationModel(Model):
         ),
         Option("clean_share", 0.0, "of the images, the share that is clean on both sides", minimum=0, maximum=1),
     )
-    streams: ClassVar[tuple[Stream, ...]] = (Stream("A"), Stream("B", paired_with="A", channels="output_nc"))
+    streams = PAIRED
     inference_nets = ("G",)
     headings: ClassVar[Mapping[str, str]] = {"real_A": "input", "fake_B": "restored", "real_B": "clean"}
 

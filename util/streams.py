@@ -31,6 +31,10 @@ UNPAIRED = (Stream("A"), Stream("B", channels="output_nc"))
 """Source and target without correspondence: the streams of unsupervised image translation."""
 
 
+PAIRED = (Stream("A"), Stream("B", paired_with="A", channels="output_nc"))
+"""Degraded images and their originals: the streams of supervised restoration."""
+
+
 def source(streams: Sequence[Stream]) -> Stream:
     """The stream that a trained model maps from: the first."""
     return streams[0]

@@ -62,6 +62,12 @@ def channel_difference(restored: Tensor, source: Tensor) -> Tensor:
     return (layer - layer.roll(1, dims=1)).abs().sum(1).mean()
 
 
+def total_variation(images: Tensor) -> Tensor:
+    """|differences| of neighbors, down and across, summed over an image and averaged over images."""
+    down, across = images.diff(dim=2).abs(), images.diff(dim=3).abs()
+    return (down.sum() + across.sum()) / len(images)
+
+
 def _blurred(x: Tensor) -> Tensor:
     """Each channel under the Gaussian window, where it fits."""
     places = torch.arange(WINDOW, device=x.device, dtype=x.dtype) - WINDOW // 2

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.networks.ddn import DetailNetwork
 from models.networks.derain_cyclegan import AttentiveGenerator, RainDetector
 from models.networks.generator import Generator, State
 from models.networks.jorder import JorderNet
@@ -16,6 +17,7 @@ from models.networks.passes import tap_widths
 from models.networks.patch_sampler import PatchSampler
 from models.networks.patchgan import PatchDiscriminator, PixelDiscriminator
 from models.networks.res2unet import Res2UNet
+from models.networks.rescan import RescanNetwork
 from models.networks.resnet import ResnetGenerator
 from models.networks.resunet import ResidualUnetGenerator
 from models.networks.udgnet import LayerBranch
@@ -35,7 +37,6 @@ GENERATORS = tuple(GENERATOR_REGISTRY)
 DISCRIMINATORS = ("basic", "n_layers", "pixel")
 SAMPLERS = ("mlp_sample", "sample")
 BASIC_LAYERS = 3  # the 70×70 PatchGAN
-
 Discriminator = PatchDiscriminator | PixelDiscriminator
 
 # As published with CycleGAN (normal 0.02) and CUT (Xavier 0.02)
@@ -48,7 +49,7 @@ _INITIALIZERS: dict[str, Callable[[Tensor, float], Tensor]] = {
 INIT_TYPES = tuple(_INITIALIZERS)
 
 # What a state dict may belong to besides the generators of the registry
-_OTHERS = (
+_OTHERS: tuple[Any, ...] = (
     PixelDiscriminator,
     PatchSampler,
     PatchDiscriminator,
@@ -57,6 +58,8 @@ _OTHERS = (
     JorderNet,
     RainDetector,
     AttentiveGenerator,
+    DetailNetwork,
+    RescanNetwork,
 )
 
 

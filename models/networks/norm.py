@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 NORMS = ("instance", "batch", "none")
 
@@ -27,6 +28,22 @@ def convolution_has_bias(norm: str) -> bool:
     return norm == "instance"
 
 
+class OwnStatisticsNorm(nn.InstanceNorm2d):
+    """Batch norm that never uses running statistics: those of the batch in training, of each image by itself in a test.
+
+    So a result does not depend on what else is in a batch of a test.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
 def mixes_samples(network: nn.Module) -> bool:
     """Whether one sample's output depends on the others in the batch, as with batch norm in training mode."""
-    return any(isinstance(module, nn.BatchNorm2d) and module.training for module in network.modules())
+    mixing = (nn.BatchNorm2d, OwnStatisticsNorm)
+    return any(isinstance(module, mixing) and module.training for module in network.modules())

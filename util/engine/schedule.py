@@ -119,6 +119,17 @@ class MultiStep(Schedule):
 
 
 @dataclass
+class StepAtShares(Schedule):
+    """× ``gamma`` at each of ``shares`` of the whole training, which keeps its form at any length."""
+
+    shares: tuple[float, ...]
+    gamma: float = 0.1
+
+    def at(self, done: int, total: int) -> float:
+        return float(self.gamma ** sum(done >= share * total for share in self.shares))
+
+
+@dataclass
 class Cosine(Schedule):
     """Half a cosine from 1 to ``minimum`` over the whole training."""
 
