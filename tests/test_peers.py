@@ -15,7 +15,7 @@ import test as test_program
 import train as train_program
 from models import MODELS, create_model
 from models.networks import describe_state
-from options import parse_train
+from options.parse import parse_train
 from tests.conftest import TEST_SIZES, small_model_flags
 from util.engine.schedule import Progress
 from util.engine.step import Stepper
