@@ -141,7 +141,8 @@ class Syn2RealModel(Model):
     def losses(self, x: Derained) -> dict[str, Tensor]:
         """Smooth L1 and the perceptual distance on [0, 1] of pairs, or the Gaussian process's loss."""
         if x.target is None:
-            return {"GP": self.lambda_GP * self.process(x.latents, self.latents.all())}
+            # The image has no part in it, but several processes need a gradient for every weight, if only 0.
+            return {"GP": self.lambda_GP * self.process(x.latents, self.latents.all()) + 0 * x.clean.mean()}
         self.latents.add(x.latents)
         losses = {"L1": F.smooth_l1_loss(x.clean.float(), x.target)}
         if self.lambda_VGG > 0:

@@ -59,7 +59,11 @@ class UDGNetModel(Model):
                "rain in --dataroot (images.csv), or else estimated"),
     )  # fmt: skip
     inference_nets = ("G", "E")
-    headings: ClassVar[Mapping[str, str]] = {"real_A": "turned input", "fake_B": "scene", "rain": "rain"}
+    headings: ClassVar[Mapping[str, str]] = {
+        "fake_B": "scene",
+        "turned_A": "turned input",
+        "turned_B": "turned clean image",
+    }
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +157,7 @@ class UDGNetModel(Model):
         return {"D_real": self.gan.real(real), "D_fake": self.gan.fake(fake)}
 
     def visuals(self, x: Split) -> dict[str, Tensor]:
-        images = {"real_A": x.turned_A, "fake_B": x.scene, "rain": x.rain, "real_B": x.turned_B}
+        images = {"turned_A": x.turned_A, "fake_B": x.scene, "rain": x.rain, "turned_B": x.turned_B}
         shown = {label: 2 * image - 1 for label, image in images.items() if image is not None}
         return shown or {"real_A": 2 * x.real_A - 1}
 

@@ -87,6 +87,14 @@ def test_ssim_is_that_of_scikit_image() -> None:
     assert restoration.ssim(a, b).item() == pytest.approx(1 - np.mean(maps), abs=1e-7)
 
 
+def test_ssim_is_as_exact_under_bfloat16() -> None:
+    a = torch.rand(1, 3, 16, 16)
+    b = (a + 0.01 * torch.rand(1, 3, 16, 16)).clamp(0, 1)
+    expected = restoration.ssim(a, b)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(restoration.ssim(a, b), expected)
+
+
 def test_ssim_needs_room_for_its_window() -> None:
     with pytest.raises(ValueError, match="11 × 11"):
         restoration.ssim(*pair(1, 3, 10, 20))
