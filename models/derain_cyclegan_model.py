@@ -97,6 +97,10 @@ class DerainCycleGANModel(Model):
             Phase("D", ("D_A", "D_B"), self.discriminator_losses, adam, needs_graph=False),
         )
 
+    @property
+    def stride(self) -> int:
+        return AttentiveGenerator.stride
+
     def forward(self, batch: Batch) -> AttentiveCycle:
         A, B, M = batch["A"], batch["B"], self.nets["M"]
         mask_A, mask_B = M(A), M(B)

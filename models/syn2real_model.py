@@ -133,6 +133,10 @@ class Syn2RealModel(Model):
     def use_gather(self, gather: Gather) -> None:
         self.latents.gather = gather
 
+    @property
+    def stride(self) -> int:
+        return Res2UNet.stride
+
     def forward(self, batch: Batch) -> Derained:
         rainy = batch["A"] if self.is_labeled else batch["U"]
         clean, latents = self.nets["G"](rainy)
