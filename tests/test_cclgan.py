@@ -19,7 +19,8 @@ from util.errors import UserError
 
 NETWORKS = {
     "input_nc": 3, "output_nc": 3, "netG": "resnet_6blocks", "ngf": 4, "normG": "instance", "no_dropout": True,
-    "no_antialias": False, "no_antialias_up": False, "residual": False, "init_type": "xavier", "init_gain": 0.02,
+    "no_antialias": False, "no_antialias_up": False, "residual": False, "nafnet_blocks": "1,1,1",
+    "init_type": "xavier", "init_gain": 0.02,
     "netD": "basic", "ndf": 4, "n_layers_D": 3, "normD": "instance", "preprocess": "none", "crop_size": 32,
     "gan_mode": "lsgan", "pool_size": 0,
 }  # fmt: skip

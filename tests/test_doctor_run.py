@@ -140,7 +140,7 @@ def test_a_run_elsewhere_and_the_model_that_ships_are_found_by_their_names(run: 
         assert elsewhere.folder() == folder_of(run) and elsewhere.dataset() == dataset
     shipped = Request(None, "general", "nowhere")
     assert shipped.dataset() is None
-    assert only(doctor_run.check_run(shipped)).found == "--model cclgan, without a training state"
+    assert only(doctor_run.check_run(shipped)).found == "--model restoration, without a training state"
     assert only(doctor_run.check_networks(shipped)).found == "1 of 1 files load; checkpoints: latest"
 
 
