@@ -125,16 +125,19 @@ def need_equal_channels(opt: Any, what: str, way_out: str) -> None:
         )
 
 
-def generator_from(opt: Any, input_nc: int, output_nc: int) -> Generator:
-    """The generator that the options describe.
+def generator_from(
+    opt: Any, input_nc: int, output_nc: int, *, netG: str | None = None, residual: bool | None = None
+) -> Generator:
+    """The generator that the options describe, but for what a method with several kinds decides itself.
 
     Raises:
         UserError: ``--residual`` with different numbers of channels.
     """
-    if opt.residual:
+    residual = opt.residual if residual is None else residual
+    if residual:
         need_equal_channels(opt, "--residual", "--residual false")
     return create_generator(
-        opt.netG,
+        netG or opt.netG,
         input_nc,
         output_nc,
         opt.ngf,
@@ -142,7 +145,7 @@ def generator_from(opt: Any, input_nc: int, output_nc: int) -> Generator:
         dropout=not opt.no_dropout,
         antialias_down=not opt.no_antialias,
         antialias_up=not opt.no_antialias_up,
-        residual=opt.residual,
+        residual=residual,
         nafnet_blocks=opt.nafnet_blocks,
         init_type=opt.init_type,
         init_gain=opt.init_gain,

@@ -28,6 +28,9 @@ METHODS: dict[str, tuple[str, ...]] = {
     "ddn": (),
     "rescan": ("--stages", "2", "--ngf", "8"),
     "ssir": (),
+    "dcdgan": ("--num_patches", "16"),
+    "nlcl": (),
+    "jrgr": ("--pretrain_epochs", "1", "--netG", "unet_128"),
 }
 """Flags that make them small."""
 SHORT = ("--n_epochs", "2", "--n_epochs_decay", "0", "--print_freq", "1", "--val_freq", "0", "--no_html")
@@ -116,8 +119,9 @@ def test_a_step_changes_all_its_networks(method: str, count: int, folder: Path) 
                       betas=(opt.beta1, opt.beta2), seed=0)  # fmt: skip
     before = {name: parameter.clone() for name, parameter in model.nets.named_parameters()}
     batch = {stream.name: torch.rand(count, 3, 32, 32) * 2 - 1 for stream in model.streams}
-    model.on_epoch(Progress(total_epochs=2))
-    result = stepper.step(batch, Progress(total_steps=2, total_epochs=2), want_visuals=True)
+    place = Progress(total_steps=2, epoch=2, total_epochs=2)  # JRGR's first epoch is its pre-training
+    model.on_epoch(place)
+    result = stepper.step(batch, place, want_visuals=True)
     assert all(value.isfinite() for value in result.losses.values())
     assert all(image.shape == (count, 3, 32, 32) for image in result.visuals.values())
     changed = {name.split(".")[0] for name, value in model.nets.named_parameters() if not value.equal(before[name])}

@@ -13,6 +13,7 @@ from models.networks.derain_cyclegan import AttentiveGenerator, RainDetector
 from models.networks.generator import Generator, State
 from models.networks.jorder import JorderNet
 from models.networks.nafnet import NAFNetGenerator
+from models.networks.nlcl import LayerGenerator
 from models.networks.passes import tap_widths
 from models.networks.patch_sampler import PatchSampler
 from models.networks.patchgan import PatchDiscriminator, PixelDiscriminator
@@ -60,6 +61,7 @@ _OTHERS: tuple[Any, ...] = (
     AttentiveGenerator,
     DetailNetwork,
     RescanNetwork,
+    LayerGenerator,
 )
 
 
