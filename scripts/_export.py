@@ -29,7 +29,7 @@ SMALLEST_SIDE = 9  # pixels; below, a ResNet would mirror more than there is, an
 INPUT, OUTPUT = "rainy", "derained"
 MADE_BY = "CCLGAN-PyTorch"
 ARCHITECTURE = ("netG", "ngf", "normG", "input_nc", "output_nc", "no_dropout", "no_antialias", "no_antialias_up",
-                "residual")  # fmt: skip
+                "residual", "nafnet_blocks")  # fmt: skip
 """The options that a generator is built by."""
 
 

@@ -62,6 +62,17 @@ def test_charbonnier_is_a_mean_over_all_values(epsilon: float) -> None:
     assert restoration.charbonnier(a, b, epsilon).item() == pytest.approx(sum(errors) / len(errors))
 
 
+@pytest.mark.parametrize("loss", ["charbonnier", "psnr", "ssim", "frequency", "channel_difference"])
+def test_losses_are_computed_in_float32_under_autocast(loss: str) -> None:
+    clean = torch.rand(1, 3, 32, 32)
+    restored = (clean + 0.01 * torch.randn_like(clean)).clamp(0, 1)
+    expected = getattr(restoration, loss)(restored, clean)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = getattr(restoration, loss)(restored, clean)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_psnr_is_averaged_over_the_images_in_db() -> None:
     target = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
     restored = target.clone()

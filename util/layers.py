@@ -155,18 +155,18 @@ def _widened(value: Any) -> Any:
 
 
 def at_least_float32(method: Method) -> Method:
-    """Decorator for a module's ``forward``: compute in float32 or wider, also under autocast.
+    """Decorator for a module's ``forward`` or a function: compute in float32 or wider, also under autocast.
 
     Softmax over temperatures of 0.07 and ratios of small differences do not survive bfloat16.
     """
 
     @functools.wraps(method)
-    def wide(self: Any, *args: Any) -> Any:
+    def wide(*args: Any, **settings: Any) -> Any:
         wide_args = _widened(args)
         first = next((a for a in _flatten(wide_args) if isinstance(a, Tensor)), None)
         device = "cpu" if first is None or first.is_meta else first.device.type  # without data nothing is computed
         with torch.autocast(device, enabled=False):
-            return method(self, *wide_args)
+            return method(*wide_args, **settings)
 
     return wide  # type: ignore[return-value]
 

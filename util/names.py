@@ -21,9 +21,9 @@ MANIFEST_NAME = "manifest.json"  # of a test's results
 LATEST_TEST = "test_latest"
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "models" / "pretrained"
-SHIPPED = PRETRAINED / "derain"
 ALIASES = {"general": "derain"}
 """Other names of models that ship."""
+SHIPPED = PRETRAINED / "derain"
 """The model that comes with the project: what ``--input`` uses where neither --checkpoint nor --name is given."""
 
 

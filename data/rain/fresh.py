@@ -42,7 +42,6 @@ CAMERA_SHARE = {"lines": 0.15, "heavy": 0.15, "clean": 0.4}
 ANY_CAMERA_SHARE = 0.6
 JPEG_QUALITY = (55, 98)
 DULL_SHARE = 0.35  # of the photographs under another light: darker, flatter, grayer
-BLOCKY_GLOW = 12  # pixels of a cell of the night's light map
 
 
 @dataclass(frozen=True)

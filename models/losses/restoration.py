@@ -17,11 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from util.layers import at_least_float32
+
 EXACT_ENOUGH = 1e-5  # δ: what is nearer than 50 dB needs no further effort
 WINDOW, SIGMA = 11, 1.5  # of SSIM, in pixels
 C1, C2 = 0.01**2, 0.03**2
 
 
+@at_least_float32
 def charbonnier(restored: Tensor, target: Tensor, epsilon: float = 0.0) -> Tensor:
     """L1, or smooth around 0."""
     if epsilon == 0:
@@ -29,12 +32,14 @@ def charbonnier(restored: Tensor, target: Tensor, epsilon: float = 0.0) -> Tenso
     return ((restored - target).square() + epsilon**2).sqrt().mean()
 
 
+@at_least_float32
 def psnr(restored: Tensor, target: Tensor) -> Tensor:
     """In dB, negative; each image counts alike, however hard it is."""
     error = (restored - target).square().mean((1, 2, 3))
     return 10 * torch.log10(error + EXACT_ENOUGH).mean()
 
 
+@at_least_float32
 def ssim(restored: Tensor, target: Tensor) -> Tensor:
     """Of each channel, without the border that the window does not fit in.
 
@@ -50,12 +55,14 @@ def ssim(restored: Tensor, target: Tensor) -> Tensor:
     return 1 - (luminance * structure).mean()
 
 
+@at_least_float32
 def frequency(restored: Tensor, target: Tensor) -> Tensor:
     """Distance of the spectra; finds streaks that are weak but regular."""
-    spectrum = torch.fft.rfft2((restored - target).float(), norm="ortho")
+    spectrum = torch.fft.rfft2(restored - target, norm="ortho")
     return torch.view_as_real(spectrum).abs().mean()
 
 
+@at_least_float32
 def channel_difference(restored: Tensor, source: Tensor) -> Tensor:
     """How colored the removed layer is; 0 for one channel."""
     layer = source - restored

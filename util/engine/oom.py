@@ -48,7 +48,7 @@ def explain_oom(images: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def explain_oom_building(device: torch.device) -> Iterator[None]:
-    """Around making the networks; see :func:`explained`.
+    """Around making the networks; see :func:`explain_oom`.
 
     Raises:
         OutOfMemory: instead of what torch raises.
@@ -59,14 +59,14 @@ def explain_oom_building(device: torch.device) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"out of memory: the networks do not fit into that {_place(device)}; lower --ngf, --ndf or --netF_nc."
+            f"out of memory: the networks do not fit in the memory {_place(device)}; lower --ngf, --ndf or --netF_nc."
         ) from error
 
 
 def _out_of_memory(images: str, device: torch.device) -> str:
     return (
-        f"out of memory: a step with {images} does not fit into that {_place(device)}; lower --batch_size, --crop_size "
-        "or --ngf, or try --precision bf16, and go on from the last saved state with --continue_train."
+        f"out of memory: a step with {images} does not fit in the memory {_place(device)}; lower --batch_size, "
+        "--crop_size or --ngf, or try --precision bf16, and continue from the last save with --continue_train."
     )
 
 

@@ -68,12 +68,3 @@ def relative_address(folder: Path, file: Path) -> str:
 def image_address(path: str) -> str:
     """Return the relative address of a file, given its path with ``/``; every other special character is quoted."""
     return quote(path, safe="/", errors="surrogateescape")
-
-
-def column_heading(label: str, heading: str, *, paired: bool = True) -> list[Any]:
-    """Return a heading in words followed by the technical label, marked if it shows another scene."""
-    parts: list[Any] = [tags.span(heading, cls="words"), " ", tags.code(label)]
-    if not paired:
-        title = "Another scene than the input: not comparable pixel by pixel"
-        parts += [" ", tags.span("unpaired", cls="badge", title=title)]
-    return parts
