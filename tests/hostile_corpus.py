@@ -212,7 +212,8 @@ def announced() -> Iterator[Hostile]:
         "huge.webp": b"RIFF\xff\xff\xff\xffWEBPVP8 \xff\xff\xff\xff" + bytes(30),
     }  # fmt: skip
     for name, data in bombs.items():
-        yield Hostile("false announcement", name, content(data))
+        # What a text beside the pixels announces is dropped, and the pixels are read.
+        yield Hostile("false announcement", name, content(data), picture=name == "text_bomb.png")
     odd = {
         "profile_bomb.png": png(*SIDE, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(70_000_000), 9)), data=ROWS),
         "broken_profile.jpg": encoded(PHOTO, "JPEG", icc_profile=b"no profile"),

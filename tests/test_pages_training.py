@@ -216,7 +216,7 @@ def test_the_facts_of_a_run_compare_with_its_models_defaults(tmp_path: Path) -> 
     assert facts["CUT_mode"].changed
     assert not facts["lambda_NCE"].changed  # 10 is FastCUT's own
     assert facts["lambda_NCE"].value == "10.0"
-    assert facts.keys() == vars(opt).keys() - {"config", "continue_train", "epoch", "epoch_count"}
+    assert facts.keys() == vars(opt).keys() - {"config", "recipe", "continue_train", "epoch", "epoch_count"}
 
 
 def test_the_environment_names_no_place_and_nobody() -> None:

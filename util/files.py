@@ -215,7 +215,7 @@ class CannotWrite(UserError):
     """The system refuses to write a file or folder."""
 
 
-def cannot_write(path: Path, error: OSError) -> CannotWrite:
+def cannot_write(path: Path | str, error: OSError) -> CannotWrite:
     """The one sentence for a file or folder that the system refuses to write."""
     return CannotWrite(
         f"{path}: cannot be written ({error.strerror or error}); free the place or choose another folder."

@@ -50,7 +50,7 @@ class Staging:
                 self._lock.release()
                 raise
         except OSError as error:
-            raise cannot_write(self._given, error) from error
+            raise cannot_write(f"{self._flag} {self._given}", error) from error
         return self
 
     def _clean_up(self) -> None:
