@@ -62,7 +62,7 @@ class Stage(NamedTuple):
     batch_size: int
 
 
-STAGES = (Stage(42, 96, 8), Stage(93, 96, 8), Stage(129, 128, 5), Stage(150, 192, 2))
+STAGES = (Stage(43, 96, 8), Stage(77, 96, 8), Stage(111, 128, 5), Stage(136, 192, 2))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

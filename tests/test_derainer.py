@@ -27,8 +27,8 @@ MOST_BYTES = 6_000_000
 CARD = json.loads((SHIPPED / "card.json").read_text(encoding="utf-8"))
 PHOTOS = sorted((Path(__file__).resolve().parents[1] / "datasets" / "photos" / "test").glob("*.jpg"))
 # dB over RGB. The rain is that of a renderer that training never used.
-LEAST_GAIN = {"": 6.0, " parts": 0.0}  # on the small parts rain is finer than a pixel: see docs/derainer.md
-LEAST_FIDELITY = 45.0
+LEAST_GAIN = {"": 7.5, " parts": 1.0}  # on the small parts rain is finer than a pixel: see docs/derainer.md
+LEAST_FIDELITY = 55.0
 
 
 def test_the_shipped_file_is_the_one_of_its_card_and_small() -> None:
@@ -36,6 +36,16 @@ def test_the_shipped_file_is_the_one_of_its_card_and_small() -> None:
     assert hashlib.sha256(file.read_bytes()).hexdigest() == CARD["model"]["sha256"]
     assert file.stat().st_size == CARD["model"]["bytes"] <= MOST_BYTES
     assert sum(value.numel() for value in load_file(file).values()) == CARD["model"]["parameters"]
+
+
+def test_the_card_states_what_a_model_must_do_to_ship() -> None:
+    """On scenes and under renderers that training never used."""
+    (band,) = (band for band in CARD["gain_by_input"] if band["from"] == 20)
+    assert band["output"] - band["input"] >= 6
+    assert CARD["test"]["clean"]["psnr"] >= 45
+    rainy = [kind for name, kind in CARD["test"].items() if name != "clean"]
+    assert all(kind["ciede2000"] < kind["input_ciede2000"] for kind in [*rainy, *CARD["gain_by_input"]])
+    assert sum(kind["worse"] for kind in rainy) < 0.01 * sum(kind["images"] for kind in rainy)
 
 
 def test_the_shipped_model_is_what_the_recipe_trains() -> None:
