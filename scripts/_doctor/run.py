@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from options import Options
 
 LOADING_SECONDS = 4.0
-NET_FILE = re.compile(r"(?P<tag>.+)_net_(?P<net>.+)\.pth")
+NET_FILE = re.compile(r"(?P<tag>.+)_net_(?P<net>.+)\.(pth|safetensors)")
 SIDE = 64  # pixels of a test image; any size will do, the encoder resizes
 WAYS_OUT = (
     "with network the first training downloads them; else 'python scripts/get_clip.py --out FILE' where there is one, "
@@ -120,7 +120,8 @@ def check_networks(
 
     folder = request.folder()
     files = sorted(
-        (path for path in folder.glob("*_net_*.pth") if path.is_file()), key=lambda path: -path.stat().st_mtime
+        (path for path in folder.glob("*_net_*") if path.is_file() and NET_FILE.fullmatch(path.name)),
+        key=lambda path: -path.stat().st_mtime,
     )
     subject = f"networks of {request.name}"
     if not files:
