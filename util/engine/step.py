@@ -177,7 +177,7 @@ class Stepper:
             self.averages = AveragedNets({name: model.nets[name] for name in model.inference_nets}, self.settings.ema)
         adam = partial(torch.optim.Adam, lr=learning_rate, betas=betas, fused=True)
         if self.settings.cuda_graphs:  # what is recorded reads the learning rate from memory
-            adam = partial(adam, lr=torch.tensor(learning_rate, device=device), capturable=True)
+            adam = partial(adam, lr=torch.full((), learning_rate, device=device), capturable=True)
         self.optimizers = {
             phase.name: (phase.optimizer or adam)(parameter_groups(phase, model.nets)) for phase in model.phases
         }
