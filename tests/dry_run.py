@@ -76,7 +76,7 @@ class HostWaits(TorchDispatchMode):
 def fake_gpu(*, capturing: bool = False) -> Iterator[HostWaits]:
     """In this context ``cuda`` is a device of fake tensors, and every :class:`Stepper` trains there.
 
-    ``capturing``: optimizers hear that a CUDA graph is being recorded, and those that cannot be raise.
+    ``capturing``: optimizers hear that a CUDA graph is being recorded.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(FakeTensorMode())  # sees that there is no GPU, and makes do
