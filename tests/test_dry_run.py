@@ -22,8 +22,11 @@ VARIANTS = [
     ("cycle_gan", "--gan_mode", "hinge", "--netD", "pixel", "--netG", "resunet"),
     ("restoration", "--lambda_SSIM", "1", "--lambda_gray", "1", "--charbonnier", "0.001", "--clean_share", "0.1"),
 ]
-WAITS = {("derain_cyclegan", "fp16"): 2, ("udgnet", "fp16"): 1}
-"""Updates of optimizers that are not fused: of those GradScaler reads whether they shall be left out."""
+UNFUSED = {"csud": 1, "ddn": 1, "derain_cyclegan": 2, "jorder_e": 1, "syn2real": 1, "udgnet": 1}
+"""Updates a step by optimizers that are not fused: in fp16, of those GradScaler reads whether they shall be left out."""
+NEED_CONTENT = {"nlcl": "how far it searches is read off the device", "ssir": "its mixture begins on the CPU"}
+"""Methods whose steps fake tensors cannot take, and why."""
+MODELS_WITHOUT = [name for name in MODELS.names() if name not in NEED_CONTENT]
 SETTINGS: list[dict[str, Any]] = [{"ema": 0.99, "clip_grad": 1.0, "channels_last": True}, {"accumulate": 2}]
 
 
@@ -52,10 +55,10 @@ def step(model: str, *flags: str, precision: str = "bf16", capturing: bool = Fal
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("model", MODELS.names())
+@pytest.mark.parametrize("model", MODELS_WITHOUT)
 def test_a_step_stays_on_the_gpu_and_never_waits_for_it(model: str, precision: str) -> None:
     host = step(model, precision=precision)
-    assert host.waits == ["_local_scalar_dense"] * WAITS.get((model, precision), 0)
+    assert host.waits == ["_local_scalar_dense"] * (UNFUSED.get(model, 0) if precision == "fp16" else 0)
     assert host.wrong_generators == []
 
 
@@ -76,7 +79,7 @@ def test_a_step_that_is_recorded_waits_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("model", MODELS.names())
+@pytest.mark.parametrize("model", MODELS_WITHOUT)
 def test_its_backward_pass_gives_every_parameter_a_gradient_in_float32(model: str, precision: str) -> None:
     built = build(model)
     gradients = backward(built, precision)
@@ -88,6 +91,12 @@ def test_its_backward_pass_gives_every_parameter_a_gradient_in_float32(model: st
     }
     assert gradients.keys() == trained
     assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("model", NEED_CONTENT)
+def test_a_method_whose_step_is_not_the_gpus_alone_is_found(model: str) -> None:
+    with pytest.raises(RuntimeError):
+        step(model)
 
 
 # Planted mistakes ------------------------------------------------------------------------------------
