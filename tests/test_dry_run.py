@@ -15,7 +15,7 @@ from models.networks.semantic import SemanticEncoder
 from tests.conftest import at
 from tests.dry_run import GPU, HostWaits, backward, build, fake_gpu, first_phases, make_batch, make_stepper
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("bf16", *(pytest.param(each, marks=pytest.mark.heavy) for each in ("fp32", "fp16")))
 VARIANTS = [
     ("cclgan", "--lambda_exchange", "1", "--exchange_veil", "0.5", "--inter_updates_D", "--gan_mode", "wgangp"),
     ("cut", "--CUT_mode", "fastcut", "--pool_size", "2", "--normG", "batch"),
