@@ -1,6 +1,5 @@
-"""Make README's pictures and figures again, from the shipped model and the demo's results.
+"""Make README's pictures and figures again, from the shipped model.
 
-  python scripts/demo.py --retrain
   python scripts/update_readme.py
 
 Draws rain on the photographs in datasets/photos/test, derains them with test.py, and writes
@@ -10,7 +9,6 @@ table of results comes from the shipped model's card.json. tests/test_readme.py 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -30,7 +28,7 @@ from PIL import Image
 import test as test_program
 from data.rain.synthesis import generator_for, rain_on
 from util.command_line import CommandLine
-from util.errors import UserError, entry_point
+from util.errors import entry_point
 from util.metrics.metric import METRICS, Scorer, choose_metrics
 from util.metrics.protocols import PROTOCOLS
 from util.names import PRETRAINED
@@ -40,7 +38,6 @@ FIGURES = ROOT / "docs" / "figures.json"
 STRIP = ROOT / "docs" / "images" / "before_after.jpg"
 PHOTOS = ROOT / "datasets" / "photos" / "test"
 SHIPPED = PRETRAINED / "derain"
-DEMO = ROOT / "results" / "rain_demo"
 RAIN = {"life": "streaks", "friends": "medium", "aitzgorri": "heavy"}
 """Which preset of rain falls on which photograph."""
 SEED = 3
@@ -99,27 +96,7 @@ def _photo(path: Path) -> np.ndarray:
     return np.asarray(resized.crop((left, top, left + width, top + height)))
 
 
-def demo_figures() -> list[dict[str, Any]]:
-    """Mean metrics of the demo's tests: of the network that it trained, and of the shipped model.
-
-    Raises:
-        UserError: the demo has not been run.
-    """
-    figures = []
-    for name in (DEMO.name, f"{DEMO.name}_shipped"):
-        file = DEMO.with_name(name) / "test_latest" / "metrics.json"
-        if not file.is_file():
-            raise UserError(f"{file} does not exist; run python scripts/demo.py first.")
-        mean = json.loads(file.read_text(encoding="utf-8"))["mean"]
-        figures.append({"before": {key: mean[f"input_{key}"] for key in DEMO_METRICS}, "after": _chosen(mean)})
-    return figures
-
-
-DEMO_METRICS = ("psnr", "ssim", "psnr_rgb", "ciede2000")
-
-
-def _chosen(values: Mapping[str, float]) -> dict[str, float]:
-    return {key: values[key] for key in DEMO_METRICS}
+SHOWN = ("psnr", "ssim", "psnr_rgb", "ciede2000")
 
 
 def blocks(figures: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str]:
@@ -127,7 +104,6 @@ def blocks(figures: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str
     return {
         "caption": _caption(figures["strip"]),
         "results": _results(card["test"]),
-        "demo": _demo(figures["demo"]),
     }
 
 
@@ -150,14 +126,13 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _results(kinds: Mapping[str, Mapping[str, Any]]) -> str:
-    headings = [METRICS[key].heading(PROTOCOL) for key in DEMO_METRICS]
+    headings = [METRICS[key].heading(PROTOCOL) for key in SHOWN]
     rows = [_row(["held-out pictures", "", *headings]), _row(["---", "---:", *["---:"] * len(headings)])]
     for kind, result in kinds.items():
         if kind not in RAIN_KINDS:
             continue
         changes = [
-            f"{METRICS[key].text(result[f'input_{key}'])} → **{METRICS[key].text(result[key])}**"
-            for key in DEMO_METRICS
+            f"{METRICS[key].text(result[f'input_{key}'])} → **{METRICS[key].text(result[key])}**" for key in SHOWN
         ]
         rows.append(_row([RAIN_KINDS[kind], str(result["images"]), *changes]))
     clean = kinds["clean"]
@@ -167,19 +142,6 @@ def _results(kinds: Mapping[str, Mapping[str, Any]]) -> str:
         "dB. Training used neither these scenes nor the renderers of this rain. All of it is synthetic.",
     ]
     return "\n".join(rows)
-
-
-def _demo(demo: Sequence[Mapping[str, Any]]) -> str:
-    trained, shipped = demo
-
-    def means(values: Mapping[str, float]) -> str:
-        return f"{METRICS['psnr'].labeled(values['psnr'], PROTOCOL)} dB, CIEDE2000 {values['ciede2000']:.1f}"
-
-    return (
-        f"Measured on 2 CPU cores (one run, seed 1), six pictures: rainy input {means(trained['before'])}; "
-        f"trained by the demo {means(trained['after'])}; shipped model {means(shipped['after'])}. It is a first look "
-        "at synthetic rain and says nothing about the paper's tables."
-    )
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:
@@ -199,9 +161,9 @@ def read_card() -> dict[str, Any]:
 @entry_point
 def main(argv: Sequence[str] | None = None) -> None:
     """Make them again."""
-    parser = CommandLine(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandLine(description=__doc__)
     parser.parse_args(argv)
-    figures = {"weights": hash_of_weights(), "demo": demo_figures(), "strip": draw_strip()}
+    figures = {"weights": hash_of_weights(), "strip": draw_strip()}
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     text = README.read_text(encoding="utf-8")
     README.write_text(filled(text, blocks(figures, read_card())), encoding="utf-8")
