@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.browser import browser, usual_page, visit  # noqa: F401  (fixtures)
 from tests.hostile_world import world  # noqa: F401  (a fixture)
+from util.command_line import OURS
 from util.engine.schedule import Progress
 
 TRAIN_SIZE = (40, 36)  # width, height
@@ -29,10 +30,11 @@ SMALL_CCLGAN = ("--semantic_encoder", "efficientnet_lite0", "--semantic_size", "
 def _own_logging() -> Iterator[None]:
     """Programs set up logging for their process; here several of them share one."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("", *OURS)}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="session")
