@@ -89,7 +89,7 @@ class Model(nn.Module, ABC):
     def on_epoch(self, progress: Progress) -> None:
         """Called when an epoch begins, and again where a run resumes within one (``progress.images_in_epoch`` > 0).
 
-        For methods that change stage or keep something for an epoch, which belongs into ``state``.
+        For methods that change stage or keep something for an epoch; what a resumed run needs goes in ``state``.
         """
 
     def use_gather(self, gather: Gather) -> None:

@@ -121,9 +121,7 @@ DATA_OPTIONS: tuple[Option, ...] = (
     Option("no_flip", False, "no random mirroring left-right", scope=IMAGES),
     Option("batch_size", 1, "images of each domain in one step, of all processes together", minimum=1),
     Option("serial_batches", False, "take images in the order of their names instead of at random", scope=IMAGES),
-    Option(
-        "max_dataset_size", None, "at most so many images per domain; inf = all", count_or_all, minimum=1, scope=IMAGES
-    ),
+    Option("max_dataset_size", None, "most images per stream; inf = all", count_or_all, minimum=1, scope=IMAGES),
     Option(
         "num_threads",
         4,
@@ -141,7 +139,7 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
     Option(
         "jitter_exposure",
         0.0,
-        "light each image at random, by up to so many stops more or less",
+        "random exposure: up to this many stops brighter or darker",
         minimum=0,
         maximum=4,
         scope=IMAGES,
@@ -173,9 +171,9 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
 
 ENGINE_OPTIONS: tuple[Option, ...] = (
     Option("ema", 0.0, "decay of averaged networks, which are then what is saved and validated; 0 = none", decay_rate),
-    Option("warmup_D", 0, "so many images at the beginning train the discriminators alone; for --residual", minimum=0),
+    Option("warmup_D", 0, "train only the discriminators for the first N images; for --residual", minimum=0),
     Option("n_critic", 1, "discriminator updates per generator update; 5 is usual with wgangp", minimum=1),
-    Option("accumulate", 1, "compute each batch in so many pieces, which saves memory, for one update", minimum=1),
+    Option("accumulate", 1, "split each batch into N micro-batches for one update; saves memory", minimum=1),
     Option("clip_grad", 0.0, "largest norm of the gradient of an update; 0 = as it is", minimum=0),
     Option(
         "compile",
@@ -246,7 +244,7 @@ TRAIN_GROUPS: Groups = (
 TEST_OPTIONS: tuple[Option, ...] = (
     Option("phase", "test", "which images: test reads testA and testB, val reads valA and valB", label, scope=IMAGES),
     Option("results_dir", "./results", "where pictures, tables and the page are written", scope=CALL),
-    Option("num_test", None, "at most so many images; inf = all", count_or_all, minimum=1, scope=IMAGES),
+    Option("num_test", None, "maximum number of images; inf = all", count_or_all, minimum=1, scope=IMAGES),
     Option("eval", True, "networks in evaluation mode; '--eval false' keeps dropout and batch statistics"),
     Option(
         "protocol",

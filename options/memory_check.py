@@ -26,7 +26,7 @@ _DECODED = 4  # bytes of a pixel while an image is resized
 def check_images(opt: Options, device: torch.device, images_per_epoch: int, *, processes: int = 1) -> None:
     """Raise :class:`UserError` if the source images of one step, or one resized image, exceed the memory of ``device``.
 
-    ``images_per_epoch`` bounds a batch, which so many ``processes`` share.
+    ``images_per_epoch`` bounds a batch, which is shared by ``processes``.
     """
     batch = -(-min(opt.batch_size, images_per_epoch) // processes)
     if "crop" in opt.preprocess:

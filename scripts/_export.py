@@ -182,7 +182,7 @@ def _write_script(module: AnySize, channels: int, path: Path, metadata: Mapping[
         script = torch.jit.script(AnySize(traced, stride, half=module.half_precision).eval())
         buffer = io.BytesIO()
         torch.jit.save(script, buffer, _extra_files={METADATA_FILE: json.dumps(metadata)})
-    # Beside each piece of code lie the places in source files that it came from, on this machine.
+    # The recorded code contains the paths of the source files it came from on this machine.
     with zipfile.ZipFile(buffer) as archive, zipfile.ZipFile(path, "w") as cleaned:
         for entry in archive.infolist():
             if not entry.filename.endswith(DEBUG_RECORD):

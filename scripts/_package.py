@@ -1,8 +1,8 @@
 """This checkout as the package ``cclgan_pytorch``; ``pip install .`` makes this file its ``__init__.py``.
 
 The folders ``models``, ``data``, ``options``, ``util`` and ``scripts`` import each other by these names, which other
-projects have too. Commands run in a process of their own, with the package's folder first on ``sys.path``. For whoever
-imports the package, its modules are ``cclgan_pytorch.models`` and so on: their import statements are read as if they
+projects have too. Commands run in a process of their own, with the package's folder first on ``sys.path``. When the
+package is imported, its modules are ``cclgan_pytorch.models`` and so on: their import statements are read as if they
 said so, and no other ``models`` is touched. torch.hub uses :func:`import_checkout`. Standard library only.
 """
 

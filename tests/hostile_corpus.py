@@ -212,7 +212,7 @@ def announced() -> Iterator[Hostile]:
         "huge.webp": b"RIFF\xff\xff\xff\xffWEBPVP8 \xff\xff\xff\xff" + bytes(30),
     }  # fmt: skip
     for name, data in bombs.items():
-        # What a text beside the pixels announces is dropped, and the pixels are read.
+        # An oversized text chunk is dropped; the pixels are read.
         yield Hostile("false announcement", name, content(data), picture=name == "text_bomb.png")
     odd = {
         "profile_bomb.png": png(*SIDE, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(70_000_000), 9)), data=ROWS),

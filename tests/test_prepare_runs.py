@@ -235,7 +235,7 @@ def test_a_result_that_was_changed_is_reported(tmp_path: Path, source: Path, cha
 @pytest.mark.parametrize("out", ["source", "source/out", "."])
 def test_out_and_source_stay_apart(tmp_path: Path, out: str) -> None:
     source = mini.as_folder(tmp_path / "source", mini.rain100_authors())
-    with pytest.raises(UserError, match="lies in --source"):
+    with pytest.raises(UserError, match="is inside --source"):
         prepare("rain100l", LAYOUT, [source], tmp_path / out)
 
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 INPUT, OUTPUT = "real_A", "fake_B"
 PICTURES = "derained"
-"""The folder of the results beside the page."""
+"""Folder of the results, next to the page."""
 
 _PREVIEWS = "previews"
 WHERE_INPUTS_ARE = "Inputs are shown from where they lie; the page finds them as long as neither is moved."
@@ -133,7 +133,7 @@ def _write_page(page: PicturePage, report: Report, title: str, words: Mapping[st
 class PicturePage:
     """Rows for the page in ``folder``, which names the inputs where they are instead of copying them.
 
-    Files that browsers do not show, such as TIFF, get a preview of 8 bits beside the page.
+    Files that browsers do not show, such as TIFF, get an 8-bit preview next to the page.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -147,7 +147,7 @@ class PicturePage:
         return row
 
     def frame_row(self, name: str, before: np.ndarray, after: np.ndarray) -> Row:
-        """The row of one frame of a video; both images [H, W, 3] uint8 are saved beside the page."""
+        """The row of one frame of a video; both images [H, W, 3] uint8 are saved next to the page."""
         shown = {INPUT: Picture(before), OUTPUT: Picture(after)}
         return Row(
             name,

@@ -148,7 +148,7 @@ def _check_places(source_paths: Sequence[Path], out: Path) -> None:
     for path in source_paths:
         source = real_path(path)
         if target == source or source in target.parents or target in source.parents:
-            raise UserError(f"--out {out}: lies in --source {path} or around it; choose a folder next to it.")
+            raise UserError(f"--out {out}: is inside --source {path} or contains it; choose a folder next to it.")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; name a new folder.")
 

@@ -63,7 +63,7 @@ class Compilation:
             self._seconds.append(seconds)
 
     def decide(self, steps_left: int) -> bool:
-        """Whether to compile now, with so many steps to come; True at most once."""
+        """Whether to compile now, given the number of steps left; True at most once."""
         if self._decided or (self.mode == AUTO and len(self._seconds) < _WARM_UP_STEPS + _MEASURED_STEPS):
             return False
         self._decided = True

@@ -54,7 +54,7 @@ class Share:
 
     @classmethod
     def even(cls, images: int, world_size: int) -> Share:
-        """Of a batch of which every process has so many ``images``."""
+        """The share of a batch of which every process has ``images`` images."""
         return cls(images, images * world_size, images)
 
     @property
@@ -107,7 +107,7 @@ class Ranks:
         return self.rank == 0
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Raise :class:`UserError` unless every process gets equally many of a whole batch's images."""
+        """Raise :class:`UserError` unless the batch divides evenly among the processes."""
         if batch_size % self.world_size:
             larger = -(-batch_size // self.world_size) * self.world_size
             raise UserError(

@@ -48,7 +48,7 @@ def every(n: int, offset: int = -1) -> Active:
 
 
 def after(images: int) -> Active:
-    """From the step on before which so many images have been seen."""
+    """Active once this many images have been seen."""
     return lambda progress: progress.images >= images
 
 

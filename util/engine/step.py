@@ -246,7 +246,7 @@ class Stepper:
         """
         share = batch.get(SHARE) or Share.even(batch_images(batch), self._distributed.world_size)
         self._distributed.images_here = share.images
-        # Equally many for all processes: in each of them image pools are exchanged.
+        # The same number in all processes: image pools are exchanged in each micro-batch.
         micro_batches = split_batch(batch, min(self.settings.accumulate, share.fewest))
         through_forward = [phase for phase in active if phase.needs_graph]
         makes_one_pass = len(micro_batches) == 1 and len(through_forward) <= 1

@@ -93,7 +93,7 @@ class Interrupt:
     def together(self, batches: Iterator[T]) -> Iterator[T]:
         """The batches; each once every process has its own, and none any more once all are to stop.
 
-        A process that cannot read its batch is waited for no longer, as it says so: the others stop and save as well.
+        A process that cannot read its batch tells the others, which then stop and save instead of waiting.
         """
         return batches if self._distributed.world_size == 1 else self._agreeing(batches)
 

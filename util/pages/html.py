@@ -62,7 +62,7 @@ def relative_address(folder: Path, file: Path) -> str:
     try:
         return Path(os.path.relpath(real_path(file), real_path(folder))).as_posix()
     except ValueError as error:
-        raise UserError(f"{file}: lies on another drive than the page in {folder}; put both on one.") from error
+        raise UserError(f"{file}: is on another drive than the page in {folder}; put both on one drive.") from error
 
 
 def image_address(path: str) -> str:
