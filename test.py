@@ -30,6 +30,7 @@ from options.runs import weights_of
 from util.command_line import set_up_logging
 from util.engine.device import choose_device
 from util.engine.inference import NATIVE, Translator
+from util.engine.oom import explain_oom
 from util.engine.precision import set_precision
 from util.engine.records import choice_of
 from util.engine.weights import load_weights
@@ -58,17 +59,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     load_weights(model.nets, weights, opt.epoch, describe_state)
     # Published figures are those of whole images at their own size: a data set gets another one only if asked.
     work_size = opt.work_size if opt.input or "work_size" in opt.given else NATIVE
-    translate = Translator(
-        model,
-        device=device,
-        precision=precision,
-        evaluation_mode=opt.eval,
-        work_size=work_size,
-        strength=opt.strength,
-        self_ensemble=opt.self_ensemble,
-        tile=opt.tile,
-        overlap=opt.tile_overlap,
-    )
+    with explain_oom("the network does not fit", device, "close other programs, or pass --gpu_ids -1"):
+        translate = Translator(
+            model,
+            device=device,
+            precision=precision,
+            evaluation_mode=opt.eval,
+            work_size=work_size,
+            strength=opt.strength,
+            self_ensemble=opt.self_ensemble,
+            tile=opt.tile,
+            overlap=opt.tile_overlap,
+        )
     words = {**headings(opt.direction), **model.headings}
     version = weights.name if weights.is_file() else f"epoch {opt.epoch}"
     notes = [f"Model {opt.model}, {version}, direction {opt.direction}, {precision}."]

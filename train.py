@@ -33,7 +33,7 @@ from util.engine.device import choose_device, keep_freed_memory
 from util.engine.distributed import Distributed, Ranks, init_distributed
 from util.engine.loop import Frequencies, Training
 from util.engine.nonfinite import SKIP
-from util.engine.oom import explain_oom_building
+from util.engine.oom import explain_oom
 from util.engine.precision import set_precision
 from util.engine.schedule import Active, Progress, policy_schedule
 from util.engine.state import Position, TrainingState
@@ -84,7 +84,7 @@ def train(opt: Options, run: Checkpointer, distributed: Distributed, deadline: D
 
     # Model, and its training at its beginning
     torch.manual_seed(opt.seed)
-    with explain_oom_building(device):
+    with explain_oom("the networks do not fit", device, "lower --ngf, --ndf or --netF_nc"):
         with distributed.one_first(), limited_weights(opt, device):  # one may have to fetch pretrained weights
             model = create_model(opt, training=True)
         if opt.init_from and not opt.continue_train:

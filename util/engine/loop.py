@@ -27,6 +27,10 @@ from util.trackers.tracker import Report, Trackers
 
 logger = logging.getLogger(__name__)
 
+LESS_MEMORY = (
+    "lower --batch_size, --crop_size or --ngf, or try --precision bf16, and continue from the last save with "
+    "--continue_train"
+)
 FINISHED = 0
 """What :meth:`Training.run` returns at the end; anything else is the exit code of what stopped it."""
 _PATHS = "_paths"  # ends the names of a batch's lists of files
@@ -157,7 +161,7 @@ class Training:
         page = crossed(before, after, self.every.update_html_freq) or is_last
         started = time.perf_counter()
         self._is_amid_step = True
-        with explain_oom(_in_words(batch), stepper.device):
+        with explain_oom(f"a step with {_in_words(batch)} does not fit", stepper.device, LESS_MEMORY):
             result = stepper.step(batch, progress, want_visuals=live or page)
         self._count(result.generator_loss, images)
         self._is_amid_step, self._has_trained = False, True

@@ -21,7 +21,7 @@ _OUT_OF_MEMORY = (  # how the messages of torch, oneDNN, cuDNN and Metal say it,
 
 
 class OutOfMemory(UserError):
-    """A step did not fit into the memory."""
+    """Something did not fit in the memory."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -32,8 +32,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explain_oom(images: str, device: torch.device) -> Iterator[None]:
-    """Around a step on ``images``, in words: memory that runs out becomes a sentence that says what to reduce.
+def explain_oom(what: str, device: torch.device, advice: str) -> Iterator[None]:
+    """Around work that needs memory: where it runs out, say ``what`` did not fit, and the ``advice``.
 
     Raises:
         OutOfMemory: instead of what torch raises.
@@ -43,31 +43,7 @@ def explain_oom(images: str, device: torch.device) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(_out_of_memory(images, device)) from error
-
-
-@contextmanager
-def explain_oom_building(device: torch.device) -> Iterator[None]:
-    """Around making the networks; see :func:`explain_oom`.
-
-    Raises:
-        OutOfMemory: instead of what torch raises.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"out of memory: the networks do not fit in the memory {_place(device)}; lower --ngf, --ndf or --netF_nc."
-        ) from error
-
-
-def _out_of_memory(images: str, device: torch.device) -> str:
-    return (
-        f"out of memory: a step with {images} does not fit in the memory {_place(device)}; lower --batch_size, "
-        "--crop_size or --ngf, or try --precision bf16, and continue from the last save with --continue_train."
-    )
+        raise OutOfMemory(f"out of memory: {what} in the memory {_place(device)}; {advice}.") from error
 
 
 def _place(device: torch.device) -> str:
