@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from models.image_pool import Gather, ImagePool
-from models.losses import GANLoss
-from models.networks import Discriminator, Generator, create_discriminator, create_generator
+from models.losses import GANLoss, PatchNCELoss
+from models.networks import Discriminator, Generator, create_discriminator, create_generator, sample_locations
 from models.networks.passes import forward_together
 from util.engine.schedule import Progress
 from util.engine.step import Phase
@@ -183,3 +184,18 @@ def discriminator_loss(gan: GANLoss, discriminator: nn.Module, real: Tensor, fak
     """
     judged_real, judged_fake = forward_together(discriminator, [real, fake])
     return 0.5 * (gan.real(judged_real) + gan.fake(judged_fake)) + gan.penalty(discriminator, real, fake)
+
+
+def patch_nce(
+    loss: PatchNCELoss, key: tuple[nn.Module, list[Tensor]], query: tuple[nn.Module, list[Tensor]], patches: int
+) -> Tensor:
+    """PatchNCE between (head, features) of a generator's input and of its output, averaged over the layers.
+
+    Features are one [N, C_l, H_l, W_l] per layer; ``patches`` locations are drawn in each, the same in both.
+    """
+    (key_head, key_features), (query_head, query_features) = key, query
+    locations = sample_locations(key_features, patches)
+    with torch.no_grad():
+        keys = key_head(key_features, locations)
+    queries = query_head(query_features, locations)
+    return torch.stack([loss(q, k) for q, k in zip(queries, keys, strict=True)]).mean()

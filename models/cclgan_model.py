@@ -20,7 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base_model import Batch, Model, Phase, discriminator_from, discriminator_loss, generator_from, taps_from
+from models.base_model import (
+    Batch,
+    Model,
+    Phase,
+    discriminator_from,
+    discriminator_loss,
+    generator_from,
+    patch_nce,
+    taps_from,
+)
 from models.cclgan_options import OPTIONS, PRESETS, check_weights
 from models.image_pool import ImagePool
 from models.losses import GANLoss, InterCycleContrast, IntraCycleContrast, PatchNCELoss
@@ -236,11 +245,8 @@ class CCLGANModel(Model):
     def _patch_nce(self, key: tuple[str, Features], query: tuple[str, Features]) -> Tensor:
         """PatchNCE between (head, features) of a generator's input and of its output, mean over layers."""
         (key_head, key_features), (query_head, query_features) = key, query
-        locations = sample_locations(key_features, self.num_patches)
-        with torch.no_grad():
-            keys = self.nets[key_head](key_features, locations)
-        queries = self.nets[query_head](query_features, locations)
-        return torch.stack([self.nce(q, k) for q, k in zip(queries, keys, strict=True)]).mean()
+        heads = self.nets[key_head], self.nets[query_head]
+        return patch_nce(self.nce, (heads[0], key_features), (heads[1], query_features), self.num_patches)
 
     def intra_loss(self, x: TwoBranches) -> Tensor:
         """Eq. 1–3: ℓ(R̃, R, N, N̂) + ℓ(Ñ, N, R, R̂) in the space of φ; only R̃ and Ñ carry gradient."""

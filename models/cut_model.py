@@ -20,11 +20,12 @@ from models.base_model import (
     discriminator_from,
     generator_from,
     need_equal_channels,
+    patch_nce,
     taps_from,
 )
 from models.image_pool import ImagePool
 from models.losses import GANLoss, PatchNCELoss
-from models.networks import SAMPLERS, create_sampler, sample_locations
+from models.networks import SAMPLERS, create_sampler
 from models.networks.passes import encode_together, forward_together, generate_together
 from util.errors import UserError
 from util.option import Option, Scope
@@ -167,12 +168,8 @@ class CUTModel(Model):
 
     def patch_nce(self, queries: Features, keys: Features) -> Tensor:
         """Eq. 4, averaged over layers."""
-        locations = sample_locations(keys, self.num_patches)
-        embedded_queries = self.nets["F"](queries, locations)
-        with torch.no_grad():
-            embedded_keys = self.nets["F"](keys, locations)
-        per_layer = [self.nce(q, k) for q, k in zip(embedded_queries, embedded_keys, strict=True)]
-        return torch.stack(per_layer).mean()
+        F = self.nets["F"]
+        return patch_nce(self.nce, (F, keys), (F, queries), self.num_patches)
 
     def visuals(self, x: Translation) -> dict[str, Tensor]:
         def upright(image: Tensor) -> Tensor:

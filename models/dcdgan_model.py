@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam
@@ -24,11 +23,12 @@ from models.base_model import (
     discriminator_loss,
     generator_from,
     need_equal_channels,
+    patch_nce,
     taps_from,
 )
 from models.image_pool import ImagePool
 from models.losses import GANLoss, PatchNCELoss
-from models.networks import create_sampler, sample_locations
+from models.networks import create_sampler
 from models.networks.passes import generate_together
 from util.option import Option, Scope
 
@@ -138,11 +138,8 @@ class DCDGANModel(Model):
     def patch_nce(self, key: tuple[str, Features], query: tuple[str, Features]) -> Tensor:
         """PatchNCE between (head, features) of a generator's input and of its output in the other, mean over layers."""
         (key_head, key_features), (query_head, query_features) = key, query
-        locations = sample_locations(key_features, self.num_patches)
-        with torch.no_grad():
-            keys = self.nets[key_head](key_features, locations)
-        queries = self.nets[query_head](query_features, locations)
-        return torch.stack([self.nce(q, k) for q, k in zip(queries, keys, strict=True)]).mean()
+        heads = self.nets[key_head], self.nets[query_head]
+        return patch_nce(self.nce, (heads[0], key_features), (heads[1], query_features), self.num_patches)
 
     def discriminator_losses(self, x: BothWays) -> dict[str, Tensor]:
         """Halved, as in CycleGAN."""
