@@ -112,6 +112,10 @@ NETWORK_OPTIONS: tuple[Option, ...] = (
     Option("init_gain", 0.02, "scale of the initial weights (standard deviation for normal)", above=0),
 )
 
+GENERATOR_OPTIONS = ("netG", "ngf", "normG", "input_nc", "output_nc", "no_dropout", "no_antialias", "no_antialias_up",
+                     "residual", "nafnet_blocks")  # fmt: skip
+"""What a generator is built from; see ``models.base_model.generator_from``."""
+
 DATA_OPTIONS: tuple[Option, ...] = (
     Option("dataset_mode", "unaligned", "how the images are found and paired", scope=DATASET),
     Option("direction", "AtoB", "AtoB or BtoA: which domain is translated", choices=DIRECTIONS, scope=ARCHITECTURE),

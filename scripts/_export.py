@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from options import Options
+from options.flags import GENERATOR_OPTIONS
 from options.schema import shown
 from util.environment import ROOT, git_commit
 from util.errors import UserError
@@ -28,9 +29,6 @@ PRECISIONS = ("fp32", "fp16")
 SMALLEST_SIDE = 9  # pixels; below, a ResNet would mirror more than there is, and a residual U-Net pads otherwise
 INPUT, OUTPUT = "rainy", "derained"
 MADE_BY = "CCLGAN-PyTorch"
-ARCHITECTURE = ("netG", "ngf", "normG", "input_nc", "output_nc", "no_dropout", "no_antialias", "no_antialias_up",
-                "residual", "nafnet_blocks")  # fmt: skip
-"""The options that a generator is built by."""
 
 
 class AnySize(nn.Module):
@@ -99,7 +97,7 @@ def describe(opt: Options, weights: Path, *, stride: int, precision: str) -> dic
         "smallest_side": str(SMALLEST_SIDE),
         "padded_inside_to_multiples_of": str(stride),
         "precision": precision,
-        **{name: shown(getattr(opt, name)) for name in ARCHITECTURE},
+        **{name: shown(getattr(opt, name)) for name in GENERATOR_OPTIONS},
     }
 
 

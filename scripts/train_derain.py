@@ -35,6 +35,7 @@ from safetensors.torch import save_file
 import test as test_program
 import train as train_program
 from data.files import find_images, require_images
+from options.flags import GENERATOR_OPTIONS
 from options.runs import read_options
 from scripts.extract_rain import extract
 from util.command_line import CommandLine
@@ -51,7 +52,7 @@ SIZES = (1.0, 0.72, 0.5)
 RAIN_SIDES = (480, 300)  # shorter sides of the photographs of real rain
 SMALLEST_SIDE = 200  # holds the largest crop
 WORK_SIZE = 768  # shorter side at which the published model sees larger pictures of --input
-KEPT_OPTIONS = ("model", "direction", "input_nc", "output_nc", "netG", "ngf", "nafnet_blocks", "residual")
+KEPT_OPTIONS = ("model", "direction", *GENERATOR_OPTIONS)
 
 
 class Stage(NamedTuple):

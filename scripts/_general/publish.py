@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from options.flags import GENERATOR_OPTIONS
 from options.runs import read_options
 from util.engine.checkpoint import LATEST
 from util.engine.weights import load_file, net_file, save_atomically
@@ -21,8 +22,7 @@ from util.names import OPTIONS_FILE
 
 CARD = "card.json"
 GENERATOR = "G_A"
-KEPT_OPTIONS = ("model", "direction", "input_nc", "output_nc", "netG", "ngf", "normG", "no_dropout", "no_antialias",
-                "no_antialias_up", "residual")  # fmt: skip
+KEPT_OPTIONS = ("model", "direction", *GENERATOR_OPTIONS)
 """What test.py needs to know of the training; everything else is in the recipe."""
 
 
