@@ -51,3 +51,16 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, happen: Callable[[], N
         return step(self, batch, progress, **rest)
 
     monkeypatch.setattr(Stepper, "step", step_and_more)
+
+
+def state_of(run: Path) -> Any:
+    """The training state of the run in a folder."""
+    return torch.load(run / "training_state.pth", weights_only=True)
+
+
+def tensors(content: Any) -> list[torch.Tensor]:
+    """All tensors in nested dictionaries and lists, in order."""
+    if isinstance(content, torch.Tensor):
+        return [content]
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
+    return [tensor for part in parts for tensor in tensors(part)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ import torch
 import test as test_program
 import train as train_program
 from tests.conftest import small_model_flags
+from tests.small_run import state_of, tensors
 from util.engine.stop import Interrupt
 from util.errors import EXIT_INTERRUPTED
 from util.trackers.csv_files import read_table
@@ -42,17 +42,6 @@ def train(method: str, photos: Path, checkpoints: Path, name: str, *more: str) -
     where = ["--plugin", str(FOLDER / f"{method}.py"), "--dataroot", str(photos), "--checkpoints_dir", str(checkpoints)]
     single = ["--dataset_mode", "single"] if method == "self_supervised" else []
     return train_program.main([*where, *small_model_flags(method), *single, *FLAGS, "--name", name, *more])
-
-
-def state_of(run: Path) -> Any:
-    return torch.load(run / "training_state.pth", weights_only=True)
-
-
-def tensors(content: Any) -> list[torch.Tensor]:
-    if isinstance(content, torch.Tensor):
-        return [content]
-    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
-    return [tensor for part in parts for tensor in tensors(part)]
 
 
 @pytest.mark.parametrize("method", PHASES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from models import MODELS, create_model
 from models.networks import describe_state
 from options.parse import parse_train
 from tests.conftest import TEST_SIZES, small_model_flags
+from tests.small_run import state_of, tensors
 from util.engine.schedule import Progress
 from util.engine.step import Stepper
 from util.engine.stop import Interrupt
@@ -69,17 +69,6 @@ def train(method: str, folder: Path, checkpoints: Path, name: str, *more: str) -
             *more,
         ]
     )
-
-
-def state_of(run: Path) -> Any:
-    return torch.load(run / "training_state.pth", weights_only=True)
-
-
-def tensors(content: Any) -> list[torch.Tensor]:
-    if isinstance(content, torch.Tensor):
-        return [content]
-    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
-    return [tensor for part in parts for tensor in tensors(part)]
 
 
 @pytest.mark.parametrize("method", METHODS)
