@@ -91,7 +91,7 @@ def describe(opt: Options, weights: Path, *, stride: int, precision: str) -> dic
         "name": opt.name,
         "model": opt.model,
         "weights": weights.name,
-        "input": f"{INPUT}: float32 [batch, {opt.input_nc}, height, width], RGB or grey, values / 127.5 - 1",
+        "input": f"{INPUT}: float32 [batch, {opt.input_nc}, height, width], RGB or gray, values / 127.5 - 1",
         "output": f"{OUTPUT}: float32 [batch, {opt.output_nc}, height, width] of the same size, (x + 1) * 127.5",
         "normalization": "[-1, 1]",
         "smallest_side": str(SMALLEST_SIDE),
@@ -276,15 +276,15 @@ def metadata_of(path: Path) -> dict[str, Any]:
     return json.loads(extra[METADATA_FILE])
 
 
-GREY_LEVELS = 127.5  # one unit in [-1, 1]
+GRAY_LEVELS = 127.5  # one unit in [-1, 1]
 LIMITS = {"fp32": 0.1, "fp16": 4.0}
-"""Largest difference of a single value in grey levels. Rounding in another order changes an fp32 result by some
+"""Largest difference of a single value in gray levels. Rounding in another order changes an fp32 result by some
 thousandths of a level at most and fp16 by tenths or one or two; a fault, such as a shifted pixel, by many."""
 
 COMMON_SIZES = ((1, 64, 96), (1, 61, 75), (2, 90, 47), (1, 256, 383))
 SIZES = {"fp32": ((1, SMALLEST_SIDE, SMALLEST_SIDE), *COMMON_SIZES), "fp16": COMMON_SIZES}
 """Images, height and width: the smallest, whole strides of a ResNet, odd ones, a batch, and a larger one. In the
-smallest, instance norm divides by the variance of four numbers, which makes several grey levels of fp16's rounding."""
+smallest, instance norm divides by the variance of four numbers, which makes several gray levels of fp16's rounding."""
 
 SEED = 20240719
 DETAIL = 0.1  # standard deviation of the noise, in [-1, 1]
@@ -327,22 +327,22 @@ def differences(
 
 def table(found: Sequence[Difference]) -> str:
     """The differences as lines of text."""
-    lines = [f"{'batch':>18}  {'largest':>9}  {'mean':>9}  {'in grey levels: largest':>23}  {'mean':>8}"]
+    lines = [f"{'batch':>18}  {'largest':>9}  {'mean':>9}  {'in gray levels: largest':>23}  {'mean':>8}"]
     for each in found:
         shape = "×".join(map(str, each.shape))
-        grey = f"{each.largest * GREY_LEVELS:23.5f}  {each.mean * GREY_LEVELS:8.5f}"
-        lines.append(f"{shape:>18}  {each.largest:9.2e}  {each.mean:9.2e}  {grey}")
+        gray = f"{each.largest * GRAY_LEVELS:23.5f}  {each.mean * GRAY_LEVELS:8.5f}"
+        lines.append(f"{shape:>18}  {each.largest:9.2e}  {each.mean:9.2e}  {gray}")
     return "\n".join(lines)
 
 
 def require_parity(found: Sequence[Difference], precision: str) -> None:
     """Raise :class:`UserError` if a difference is larger than rounding explains."""
     worst = max(found, key=lambda difference: difference.largest)
-    grey, limit = worst.largest * GREY_LEVELS, LIMITS[precision]
-    if not grey <= limit:
+    gray, limit = worst.largest * GRAY_LEVELS, LIMITS[precision]
+    if not gray <= limit:
         shape = "×".join(map(str, worst.shape))
         hint = "use --precision fp32" if precision == "fp16" else "use another --format, and report this"
         raise UserError(
-            f"the exported network differs from PyTorch by up to {grey:.3g} grey levels ({shape}), more than "
+            f"the exported network differs from PyTorch by up to {gray:.3g} gray levels ({shape}), more than "
             f"{limit:g}; no file is written; {hint}."
         )

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.derain.pictures import GREY, Network, with_colours
+from data.derain.pictures import GRAY, Network, with_colors
 from util.errors import UserError
 from util.pictures import SUFFIXES, Picture, UnreadablePicture, read_picture, write_picture
-from util.pixels import COLOUR_CHANNELS, to_eight_bit
+from util.pixels import COLOR_CHANNELS, to_eight_bit
 
 PREVIEW_SIDE = 1600  # pixels; the slider shows no more, the download has all
 SUFFIX = "_derained"
@@ -53,8 +53,8 @@ def derain_upload(path: Path, network: Network, folder: Path) -> Derained:
     before = read_picture(path)
     tensor = before.tensor(network.channels)
     (output,) = network([tensor])
-    if tensor.shape[1] == GREY < before.channels and output.shape[1] == GREY:
-        output = with_colours(output, before.tensor())
+    if tensor.shape[1] == GRAY < before.channels and output.shape[1] == GRAY:
+        output = with_colors(output, before.tensor())
     after = before.with_tensor(output)
     target = folder / secrets.token_hex(8) / f"{path.stem}{SUFFIX}{after.suffix}"
     write_picture(after, target)
@@ -66,7 +66,7 @@ def preview(picture: Picture) -> np.ndarray:
     """[H, W, 3] uint8, made smaller where a side is longer than a screen."""
     pixels = to_eight_bit(picture.pixels)
     if picture.channels == 1:
-        pixels = np.repeat(pixels, COLOUR_CHANNELS, axis=2)
+        pixels = np.repeat(pixels, COLOR_CHANNELS, axis=2)
     image = Image.fromarray(pixels)
     image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(image)

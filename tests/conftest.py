@@ -44,7 +44,7 @@ def _one_thread() -> None:
 
 
 def draw_photo(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A smooth random colour image [H, W, 3] uint8."""
+    """A smooth random color image [H, W, 3] uint8."""
     small = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
 

@@ -80,9 +80,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, *more: bytes, data: bytes = b"", depth: int = 8, colour: int = 2) -> bytes:
+def png(width: int, height: int, *more: bytes, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
     """A PNG file that announces this size and has these chunks before its pixels."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(data) if data else b"")
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + pixels + chunk(b"IEND", b"")
 
@@ -104,7 +104,7 @@ WHOLE: dict[str, bytes] = {
     "lossy.webp": encoded(PHOTO, "WEBP"),
     "lossless.webp": encoded(PHOTO, "WEBP", lossless=True),
     "photo.ppm": encoded(PHOTO, "PPM"),
-    "grey.pgm": encoded(PHOTO.convert("L"), "PPM"),
+    "gray.pgm": encoded(PHOTO.convert("L"), "PPM"),
 }
 
 
@@ -184,10 +184,10 @@ def announced() -> Iterator[Hostile]:
         "nothing.png": png(0, 0),
         "flat.png": png(0, 5),
         "strange_depth.png": png(*SIDE, depth=7),
-        "strange_colour.png": png(*SIDE, colour=9),
+        "strange_color.png": png(*SIDE, color=9),
         "little_data.png": png(200, 200, data=bytes(10)),
         "text_bomb.png": png(*SIDE, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(70_000_000), 9)), data=ROWS),
-        "no_palette.png": png(*SIDE, data=ROWS, colour=3),
+        "no_palette.png": png(*SIDE, data=ROWS, color=3),
         "wide.jpg": JPEG[:jpeg_size] + b"\xff\xff\xff\xff" + JPEG[jpeg_size + 4 :],
         "no_height.jpg": JPEG[:jpeg_size] + b"\0\0\0\x18" + JPEG[jpeg_size + 4 :],
         "wide.gif": b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\2D\1\0;",
@@ -253,23 +253,23 @@ def _chain(whole: bytes, count: int) -> bytes:
 def unusual() -> Iterator[Hostile]:
     """Sound files of kinds that one does not expect."""
     rgba = Image.fromarray(np.dstack([noise(), noise(channels=1)]))
-    palette, grey = PHOTO.quantize(8), PHOTO.convert("L")
-    frames = {"save_all": True, "append_images": [grey.convert("RGB")] * 3, "duration": 100}
+    palette, gray = PHOTO.quantize(8), PHOTO.convert("L")
+    frames = {"save_all": True, "append_images": [gray.convert("RGB")] * 3, "duration": 100}
     good = {
         "inks.jpg": encoded(PHOTO.convert("CMYK"), "JPEG"),
         "inks.tif": encoded(PHOTO.convert("CMYK"), "TIFF"),
         "deep.png": WHOLE["deep.png"],
-        "deep_grey.png": encoded(Image.fromarray(noise(channels=1, dtype=np.uint16)[..., 0]), "PNG"),
+        "deep_gray.png": encoded(Image.fromarray(noise(channels=1, dtype=np.uint16)[..., 0]), "PNG"),
         "deep.tif": tiff(noise(dtype=np.uint16), photometric="rgb"),
         "transparent_palette.png": encoded(palette, "PNG", transparency=0),
         "transparent_palette.gif": encoded(palette, "GIF", transparency=0),
         "half_transparent.png": encoded(palette, "PNG", transparency=bytes(range(0, 255, 32))),
-        "transparent_colour.png": encoded(PHOTO, "PNG", transparency=(1, 2, 3)),
+        "transparent_color.png": encoded(PHOTO, "PNG", transparency=(1, 2, 3)),
         "with_alpha.png": encoded(rgba, "PNG"),
-        "grey_with_alpha.png": encoded(grey.convert("LA"), "PNG"),
-        "two_levels.png": encoded(grey.convert("1"), "PNG"),
-        "fax.tif": encoded(grey.convert("1"), "TIFF", compression="group4"),
-        "brightness_and_colour.jpg": encoded(PHOTO.convert("YCbCr"), "JPEG"),
+        "gray_with_alpha.png": encoded(gray.convert("LA"), "PNG"),
+        "two_levels.png": encoded(gray.convert("1"), "PNG"),
+        "fax.tif": encoded(gray.convert("1"), "TIFF", compression="group4"),
+        "brightness_and_color.jpg": encoded(PHOTO.convert("YCbCr"), "JPEG"),
         "animated.gif": encoded(PHOTO, "GIF", **frames),
         "animated.png": encoded(PHOTO, "PNG", **frames),
         "animated.webp": encoded(PHOTO, "WEBP", **frames),

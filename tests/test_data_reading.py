@@ -59,7 +59,7 @@ def test_16_bit_gray_is_scaled_with_rounding(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(read_eight_bit(tmp_path / "deep.png", 3))[..., 2], expected)
 
 
-def test_alpha_is_dropped_and_the_colour_kept(tmp_path: Path) -> None:
+def test_alpha_is_dropped_and_the_color_kept(tmp_path: Path) -> None:
     pixels = noise(3, 5, 4)
     Image.fromarray(pixels).save(tmp_path / "alpha.png")
     np.testing.assert_array_equal(np.asarray(read_eight_bit(tmp_path / "alpha.png")), pixels[..., :3])

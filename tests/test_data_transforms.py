@@ -107,7 +107,7 @@ def test_output_size(preprocess: str, size: tuple[int, int], expected: tuple[int
     assert tuple(transform(Image.new("RGB", size), MIDDLE).shape) == (3, expected[1], expected[0])
 
 
-def test_none_cuts_the_centre_to_a_multiple_of_four() -> None:
+def test_none_cuts_the_center_to_a_multiple_of_four() -> None:
     image = coordinates(11, 10)
     expected = np.asarray(image)[1:9, 1:9]
     np.testing.assert_array_equal(as_bytes(TrainingTransform(preprocess="none")(image, MIDDLE)), expected)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.derain.inputs import Job, find_inputs, give_places
-from data.derain.pictures import Network, Report, derain_pictures, with_colours
+from data.derain.pictures import Network, Report, derain_pictures, with_colors
 from data.derain.run import PicturePage, derain
 from util.errors import UserError
 from util.pages.result_page import PAGE_NAME
@@ -49,13 +49,13 @@ def put(folder: Path, name: str, picture: Picture) -> Picture:
 
 
 KINDS = {
-    "grey.png": Picture(pixels(1)),
-    "grey_alpha.png": Picture(pixels(1), pixels(1)[..., 0]),
-    "colour.bmp": Picture(pixels(3), format="BMP", suffix=".bmp"),
-    "colour_alpha.png": Picture(pixels(3), pixels(1)[..., 0]),
-    "grey_16.png": Picture(pixels(1, np.uint16)),
-    "colour_16.tif": Picture(pixels(3, np.uint16), format="TIFF", suffix=".tif"),
-    "colour_alpha_16.png": Picture(pixels(3, np.uint16), pixels(1, np.uint16)[..., 0]),
+    "gray.png": Picture(pixels(1)),
+    "gray_alpha.png": Picture(pixels(1), pixels(1)[..., 0]),
+    "color.bmp": Picture(pixels(3), format="BMP", suffix=".bmp"),
+    "color_alpha.png": Picture(pixels(3), pixels(1)[..., 0]),
+    "gray_16.png": Picture(pixels(1, np.uint16)),
+    "color_16.tif": Picture(pixels(3, np.uint16), format="TIFF", suffix=".tif"),
+    "color_alpha_16.png": Picture(pixels(3, np.uint16), pixels(1, np.uint16)[..., 0]),
     "one.png": Picture(pixels(3, size=(1, 1))),
 }
 
@@ -73,11 +73,11 @@ def test_a_network_that_changes_nothing_returns_every_kind_of_picture(tmp_path: 
         np.testing.assert_array_equal(after.alpha, before.alpha)
 
 
-def test_a_grey_network_keeps_the_colours() -> None:
+def test_a_gray_network_keeps_the_colors() -> None:
     """Y changes by what the network changed, Cb and Cr (differences to Y) not at all."""
     source = torch.rand(1, 3, 4, 5) - 0.5
     output = luma(source) * 0.9 + 0.05
-    result = with_colours(output, source)
+    result = with_colors(output, source)
     torch.testing.assert_close(luma(result), output)
     torch.testing.assert_close(result - luma(result), source - luma(source))
 

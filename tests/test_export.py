@@ -40,7 +40,7 @@ NETWORKS: dict[str, Callable[[], Generator]] = {
     "antialiased": lambda: ResnetGenerator(3, 3, 2, 1),
     "plain": lambda: ResnetGenerator(3, 3, 2, 1, antialias_down=False, antialias_up=False, dropout=True),
     "residual": lambda: ResnetGenerator(3, 3, 2, 1, norm="batch", residual=True),
-    "grey": lambda: ResnetGenerator(1, 1, 2, 1, norm="none", antialias_up=False),
+    "gray": lambda: ResnetGenerator(1, 1, 2, 1, norm="none", antialias_up=False),
     "unet": lambda: UnetGenerator(3, 3, 2, 5, dropout=True),
     "residual_unet": lambda: UnetGenerator(3, 3, 2, 5, norm="batch", residual=True),
     "resunet": lambda: ResidualUnetGenerator(3, 3, 4, 1, norm="instance", residual=True, histogram=True),
@@ -84,7 +84,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], P
         path = folder / f"{family}{ENDING[name]}"
         if not path.exists():
             network = network_of(family)
-            channels = 1 if family == "grey" else 3
+            channels = 1 if family == "gray" else 3
             opset = OPSET if family == "plain" else None
             FORMATS[name].write(AnySize(network, network.stride).eval(), channels, path, METADATA, opset)
         return path
@@ -117,7 +117,7 @@ def test_a_file_computes_what_the_network_computes(
 ) -> None:
     run, network = FORMATS[name].load(exported(name, family)), network_of(family)
     for shape in SHAPES:
-        batch = image(shape, 1 if family == "grey" else 3)
+        batch = image(shape, 1 if family == "gray" else 3)
         expected = network(batch).clamp(-1, 1)
         torch.testing.assert_close(run(batch), expected, rtol=0, atol=2e-5)
 
@@ -162,7 +162,7 @@ def test_opset_is_what_was_asked_for(exported: Callable[[str, str], Path]) -> No
 @pytest.mark.parametrize("opset", [17, 1000])
 def test_opsets_that_are_not_to_be_had_are_refused(tmp_path: Path, opset: int) -> None:
     with pytest.raises(UserError, match=f"--opset {opset}: .* 18 to"):
-        FORMATS["onnx"].write(AnySize(network_of("grey"), 4).eval(), 1, tmp_path / "x.onnx", METADATA, opset)
+        FORMATS["onnx"].write(AnySize(network_of("gray"), 4).eval(), 1, tmp_path / "x.onnx", METADATA, opset)
 
 
 def test_torch_export_refuses_images_below_its_smallest(exported: Callable[[str, str], Path]) -> None:
@@ -186,7 +186,7 @@ def test_fp16_halves_the_weights_and_stays_near(tmp_path: Path) -> None:
 @pytest.mark.parametrize("output", [torch.zeros(1, 3, 8, 9), torch.full((1, 3, 8, 8), float("nan"))])
 def test_another_size_or_no_number_is_no_parity(output: Tensor) -> None:
     found = differences(lambda batch: output, [torch.zeros(1, 3, 8, 8)], [torch.zeros(1, 3, 8, 8)])
-    with pytest.raises(UserError, match=r"differs .* by up to inf grey levels \(1×3×8×8\)"):
+    with pytest.raises(UserError, match=r"differs .* by up to inf gray levels \(1×3×8×8\)"):
         require_parity(found, "fp32")
 
 
@@ -208,7 +208,7 @@ def test_the_command_writes_the_file_and_prints_parity(weights: Path, capsys: py
     out = capsys.readouterr().out
     path = weights.with_suffix(".torchscript")
     assert path.is_file() and str(path) in out
-    assert "1×3×61×75" in out and "2×3×90×47" in out and "grey levels" in out
+    assert "1×3×61×75" in out and "2×3×90×47" in out and "gray levels" in out
     with zipfile.ZipFile(path) as archive:
         (entry,) = [name for name in archive.namelist() if name.endswith("metadata.json")]
         metadata = json.loads(archive.read(entry))

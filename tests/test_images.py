@@ -48,7 +48,7 @@ def test_the_array_is_height_width_channels() -> None:
     assert np.argwhere(array).tolist() == [[1, 4, 2]]
 
 
-def test_grey_is_repeated() -> None:
+def test_gray_is_repeated() -> None:
     array = to_uint8(torch.linspace(-1, 1, 12).view(1, 3, 4))
     assert array.shape == (3, 4, 3)
     assert (array == array[..., :1]).all()
@@ -69,9 +69,9 @@ def test_png_files_give_the_saved_pixels_back_under_any_name(tmp_path: Path, nam
     assert np.array_equal(np.asarray(Image.open(path)), array)
 
 
-def test_grey_files_are_read_as_rgb(tmp_path: Path) -> None:
-    save_png(every_level(), tmp_path / "grey.png")
-    assert np.array_equal(read_rgb(tmp_path / "grey.png"), np.dstack([every_level()] * 3))
+def test_gray_files_are_read_as_rgb(tmp_path: Path) -> None:
+    save_png(every_level(), tmp_path / "gray.png")
+    assert np.array_equal(read_rgb(tmp_path / "gray.png"), np.dstack([every_level()] * 3))
 
 
 def test_photos_are_read_upright(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_absolute_names_are_refused(tmp_path: Path) -> None:
         safe_child(tmp_path / "results", str(tmp_path / "out.png"))
 
 
-def test_a_neighbour_with_the_same_beginning_is_outside(tmp_path: Path) -> None:
+def test_a_neighbor_with_the_same_beginning_is_outside(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not name a file inside"):
         safe_child(tmp_path / "results", "../results2/out.png")
 

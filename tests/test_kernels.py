@@ -51,7 +51,7 @@ def formula_of(layer: nn.Module) -> Callable[[Tensor], Tensor]:
             extra,  # type: ignore[arg-type]
         )
     if isinstance(layer, nn.InstanceNorm2d):
-        return normalised
+        return normalized
     if isinstance(layer, nn.ReflectionPad2d):
         return lambda x: reflected(x, *layer.padding)
     if isinstance(layer, BlurDownsample):
@@ -60,9 +60,9 @@ def formula_of(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     return doubled
 
 
-def normalised(x: Tensor) -> Tensor:
-    centred = x - x.mean((2, 3), keepdim=True)
-    return centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+def normalized(x: Tensor) -> Tensor:
+    centered = x - x.mean((2, 3), keepdim=True)
+    return centered / (centered.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
 
 
 def reflected(x: Tensor, left: int, right: int, above: int, below: int) -> Tensor:

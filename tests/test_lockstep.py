@@ -33,14 +33,14 @@ def _kernels_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def steppers(model: str) -> tuple[Stepper, Stepper]:
-    """(plain, optimised)."""
-    plain, optimised = (make_stepper(*FLAGS[model], model=model, compile=mode) for mode in ("off", "kernels"))
+    """(plain, optimized)."""
+    plain, optimized = (make_stepper(*FLAGS[model], model=model, compile=mode) for mode in ("off", "kernels"))
     restore(plain.model.nets.values())
     for phase in plain.model.phases:
         parameters = [p for name in phase.trains for p in plain.model.nets[name].parameters()]
         adam = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.5, 0.999), foreach=False)
         plain.optimizers[phase.name] = adam
-    return plain, optimised
+    return plain, optimized
 
 
 def put_in_step(follower: Stepper, leader: Stepper) -> None:
@@ -55,16 +55,16 @@ def put_in_step(follower: Stepper, leader: Stepper) -> None:
     "model", ["cut", *(pytest.param(model, marks=pytest.mark.heavy) for model in ("cycle_gan", "cclgan"))]
 )
 def test_every_step_of_a_trajectory_has_the_losses_and_gradients_of_the_plain_one(model: str) -> None:
-    plain, optimised = steppers(model)
+    plain, optimized = steppers(model)
     differences = []
     for number, batch in enumerate(batches(STEPS)):
         if number:
-            put_in_step(optimised, plain)
+            put_in_step(optimized, plain)
         expected = plain.step(batch, at(number)).losses
-        found = optimised.step(batch, at(number)).losses
+        found = optimized.step(batch, at(number)).losses
         for name, loss in expected.items():
             same = pytest.approx(loss.item(), rel=LOSSES, abs=LOSSES * SMALLEST_LOSS)
             assert found[name].item() == same, f"{name} of step {number}"
-        differences.append(relative(gradients(optimised), gradients(plain)))
+        differences.append(relative(gradients(optimized), gradients(plain)))
     assert sorted(differences)[-1 - STEPS_AT_KINKS] < GRADIENTS
     assert max(differences) < GRADIENTS_AT_KINKS

@@ -112,8 +112,8 @@ def test_y_mprnet_rounds_luma() -> None:
 
 def test_rounded_luma_takes_halves_up() -> None:
     levels = np.arange(256, dtype=np.uint8)
-    greys = np.stack([levels] * 3, axis=-1)[np.newaxis]
-    assert np.array_equal(rounded_luma_plane(greys)[..., 0], rounded(matlab_luma(greys)))
+    grays = np.stack([levels] * 3, axis=-1)[np.newaxis]
+    assert np.array_equal(rounded_luma_plane(grays)[..., 0], rounded(matlab_luma(grays)))
 
 
 def test_rounding_costs_much_where_images_are_alike() -> None:
@@ -226,7 +226,7 @@ def test_images_of_several_strips_have_scikit_images_values(size: tuple[int, int
 def test_color_differences_are_scikit_images() -> None:
     rng = np.random.default_rng(3)
     one, two = rng.integers(0, 256, (2, 4000, 3)).astype(np.uint8)
-    one[::4] = one[::4, :1]  # greys
+    one[::4] = one[::4, :1]  # grays
     two[::3] = one[::3]
     two[1::5] = 255 - one[1::5]  # opposite hues
     expected = deltaE_ciede2000(rgb2lab(one), rgb2lab(two))

@@ -1,4 +1,4 @@
-"""Networks: sizes, taps, batching, projection heads, initialisation and blur, each against an independent truth."""
+"""Networks: sizes, taps, batching, projection heads, initialization and blur, each against an independent truth."""
 
 from __future__ import annotations
 
@@ -423,7 +423,7 @@ def test_embeddings_are_a_slow_loops(normalize: bool) -> None:
                 torch.testing.assert_close(embeddings[layer][image, patch], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_sampler_without_mlp_normalises_only() -> None:
+def test_sampler_without_mlp_normalizes_only() -> None:
     (feature,) = features_of((2, 3, 4, 5))
     sampler = PatchSampler([3], mlp=False)
     (embedding,) = sampler([feature], [torch.tensor([7])])
@@ -468,7 +468,7 @@ def test_created_sampler_fits_its_network(name: str) -> None:
     assert widths == ([5, 5] if name == "mlp_sample" else [8, 16])
 
 
-# Initialisation ----------------------------------------------------------------------------------
+# Initialization ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_batch_norm_starts_around_one() -> None:
         lambda: create_sampler("mlp_sample", generator(), ["down1"], 3, init_type="normal"),
     ],
 )
-def test_factories_initialise_every_layer(create: Callable[[], nn.Module]) -> None:
+def test_factories_initialize_every_layer(create: Callable[[], nn.Module]) -> None:
     weighted = [m for m in create().modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
     assert weighted
     for module in weighted:

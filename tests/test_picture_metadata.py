@@ -1,4 +1,4 @@
-"""EXIF, colour profiles and the like stay with the picture, and stay true: util/pictures."""
+"""EXIF, color profiles and the like stay with the picture, and stay true: util/pictures."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def profile(space: bytes) -> bytes:
     return struct.pack(">I", 128) + bytes(12) + space + b"XYZ " + bytes(104)
 
 
-def grey_for_full_cyan() -> bytes:
-    """A CMYK profile (ICC.1, lut8) in which cyan ink is a neutral grey of L* = 50 and no ink is white."""
+def gray_for_full_cyan() -> bytes:
+    """A CMYK profile (ICC.1, lut8) in which cyan ink is a neutral gray of L* = 50 and no ink is white."""
 
     def curve(count: int) -> bytes:
         return bytes(range(256)) * count
@@ -198,7 +198,7 @@ def test_a_tiff_keeps_its_tags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_colour_profile_stays_byte_for_byte(tmp_path: Path, suffix: str) -> None:
+def test_a_color_profile_stays_byte_for_byte(tmp_path: Path, suffix: str) -> None:
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = saved(tmp_path, f"a{suffix}", Image.fromarray(noise()), icc_profile=icc)
     assert Image.open(copied(path)).info["icc_profile"] == icc
@@ -217,7 +217,7 @@ def test_16_bit_files_carry_a_profile(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("space", "mode", "kept"), [(b"GRAY", "L", True), (b"GRAY", "RGB", False), (b"RGB ", "L", False)]
 )
-def test_a_profile_of_another_colour_space_goes(tmp_path: Path, space: bytes, mode: str, kept: bool) -> None:
+def test_a_profile_of_another_color_space_goes(tmp_path: Path, space: bytes, mode: str, kept: bool) -> None:
     path = saved(tmp_path, "a.png", Image.new(mode, (2, 2)), icc_profile=profile(space))
     assert (read_picture(path).metadata.icc is not None) == kept
 
@@ -225,7 +225,7 @@ def test_a_profile_of_another_colour_space_goes(tmp_path: Path, space: bytes, mo
 @pytest.mark.parametrize("suffix", [".tif", ".jpg"])
 def test_cmyk_is_seen_through_its_profile_which_then_goes(tmp_path: Path, suffix: str) -> None:
     inks = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    picture = read_picture(saved(tmp_path, f"a{suffix}", inks, icc_profile=grey_for_full_cyan()))
+    picture = read_picture(saved(tmp_path, f"a{suffix}", inks, icc_profile=gray_for_full_cyan()))
     assert np.abs(picture.pixels.astype(int) - 119).max() <= 3  # L* = 50 in sRGB; plain cyan would be 0, 255, 255
     assert picture.metadata.icc is None
 
@@ -243,7 +243,7 @@ def test_xmp_stays_and_says_upright(tmp_path: Path, suffix: str) -> None:
         assert copy.size == (4, 6)
 
 
-def test_a_png_keeps_what_describes_its_colours_and_its_text(tmp_path: Path) -> None:
+def test_a_png_keeps_what_describes_its_colors_and_its_text(tmp_path: Path) -> None:
     info = PngImagePlugin.PngInfo()
     info.add(b"gAMA", struct.pack(">I", 100_000))
     info.add_text("Author", "me")

@@ -18,7 +18,7 @@ from util.pictures import Picture, read_eight_bit, read_picture, write_picture
 from util.pictures.encoding import encode
 from util.pictures.png import encode_16_bit
 
-COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # of PNG, by number of channels
+COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # of PNG, by number of channels
 
 
 def noise(channels: int, dtype: type = np.uint8, height: int = 5, width: int = 7) -> np.ndarray:
@@ -38,7 +38,7 @@ def png_by_hand(values: np.ndarray, key: bytes = b"") -> bytes:
         line = row.astype(">u2").tobytes()
         step = 2 * channels
         lines.append(b"\1" + bytes((b - (line[i - step] if i >= step else 0)) % 256 for i, b in enumerate(line)))
-    header = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, COLOR_TYPES[channels], 0, 0, 0)
     transparent = chunk(b"tRNS", key) if key else b""
     pixels = chunk(b"IDAT", zlib.compress(b"".join(lines)))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + transparent + pixels + chunk(b"IEND", b"")
@@ -80,7 +80,7 @@ def test_16_bit_png_is_read_with_all_bits(tmp_path: Path, channels: int) -> None
     assert (picture.bits, picture.format, picture.size) == (16, "PNG", (7, 5))
 
 
-def test_the_transparent_colour_of_a_16_bit_png_is_alpha(tmp_path: Path) -> None:
+def test_the_transparent_color_of_a_16_bit_png_is_alpha(tmp_path: Path) -> None:
     values = noise(3, np.uint16)
     values[0, 0] = values[2, 3] = (1, 258, 65535)
     values[1, 1] = (0, 258, 65535)  # the same upper bytes
@@ -94,7 +94,7 @@ def test_the_transparent_colour_of_a_16_bit_png_is_alpha(tmp_path: Path) -> None
 def test_our_16_bit_png_follows_the_specification(channels: int) -> None:
     values = noise(channels, np.uint16)
     found = chunks(encode_16_bit(values))
-    assert found[b"IHDR"] == struct.pack(">IIBBBBB", 7, 5, 16, COLOUR_TYPES[channels], 0, 0, 0)
+    assert found[b"IHDR"] == struct.pack(">IIBBBBB", 7, 5, 16, COLOR_TYPES[channels], 0, 0, 0)
     lines = np.frombuffer(zlib.decompress(found[b"IDAT"]), np.uint8).reshape(5, -1)
     assert (lines[:, 0] == 2).all()  # the filter Up: differences to the line above, modulo 256
     stored = np.cumsum(lines[:, 1:], axis=0, dtype=np.uint8).astype(np.int64)
@@ -135,7 +135,7 @@ def test_white_is_zero_is_turned_round(tmp_path: Path) -> None:
 def test_8_bit_files_come_back_as_they_were(tmp_path: Path, name: str, channels: int) -> None:
     values = noise(channels)
     if channels == 4:
-        values[:2, :, 3] = 0  # transparent, and with colours below
+        values[:2, :, 3] = 0  # transparent, and with colors below
     lossless = {"lossless": True, "exact": True} if name == "a.webp" else {}
     path = saved(tmp_path, name, Image.fromarray(values[..., 0] if channels == 1 else values), **lossless)
     copy = rewritten(path)
@@ -164,7 +164,7 @@ def test_a_jpeg_keeps_its_quality_and_subsampling(tmp_path: Path) -> None:
         assert abs(copy.stat().st_size / path.stat().st_size - 1) < 0.02
 
 
-def test_a_grey_jpeg_stays_grey(tmp_path: Path) -> None:
+def test_a_gray_jpeg_stays_gray(tmp_path: Path) -> None:
     copy = rewritten(saved(tmp_path, "a.jpg", Image.fromarray(noise(1)[..., 0])))
     assert Image.open(copy).mode == "L"
 
@@ -181,14 +181,14 @@ def test_a_palette_becomes_rgb(tmp_path: Path) -> None:
     assert clear.pixels.tolist() == opaque.pixels.tolist()
 
 
-def test_one_bit_becomes_grey(tmp_path: Path) -> None:
+def test_one_bit_becomes_gray(tmp_path: Path) -> None:
     path = saved(tmp_path, "a.png", Image.fromarray(np.array([[False, True]])))
     picture = read_picture(path)
     assert picture.pixels[..., 0].tolist() == [[0, 255]] and picture.channels == 1
     assert Image.open(rewritten(path)).mode == "L"
 
 
-def test_the_transparent_grey_of_a_2_bit_png_is_alpha(tmp_path: Path) -> None:
+def test_the_transparent_gray_of_a_2_bit_png_is_alpha(tmp_path: Path) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(bytes([0, 0b00011011])))
     file = b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", b"\0\2") + pixels + chunk(b"IEND", b"")
@@ -208,7 +208,7 @@ def test_cmyk_without_profile_is_mixed_from_plain_inks(tmp_path: Path, suffix: s
     ("suffix", "written"), [(".gif", ".png"), (".png", ".png"), (".webp", ".webp"), (".tif", ".tif")]
 )
 def test_the_first_frame_is_used_and_that_is_said(tmp_path: Path, suffix: str, written: str) -> None:
-    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue", "lime")]
+    frames = [Image.new("RGB", (4, 3), color) for color in ("red", "blue", "lime")]
     lossless = {"lossless": True} if suffix == ".webp" else {}
     path = saved(tmp_path, f"a{suffix}", frames[0], save_all=True, append_images=frames[1:], **lossless)
     picture = read_picture(path)
@@ -230,7 +230,7 @@ def test_training_reads_the_same_pixels(tmp_path: Path, mode: str, channels: int
     )
 
 
-def test_training_rounds_16_bit_colour(tmp_path: Path) -> None:
+def test_training_rounds_16_bit_color(tmp_path: Path) -> None:
     values = noise(4, np.uint16)
     (tmp_path / "a.png").write_bytes(png_by_hand(values))
     np.testing.assert_array_equal(

@@ -41,16 +41,14 @@ def test_outputs_are_clipped_and_rounded_to_the_bit_depth(value: float, dtype: t
     assert result.pixels.dtype == dtype and abs(int(result.pixels[0, 0, 2]) - exact) <= 0.5 + 0.01
 
 
-def test_grey_stays_grey_and_rgb_stays_rgb() -> None:
-    grey, colour = Picture(noise(1)), Picture(noise(3))
-    repeated = grey.tensor(3)
-    assert repeated.shape == (1, 3, 5, 7) and (repeated[0, 2] == grey.tensor()[0, 0]).all()
-    np.testing.assert_array_equal(grey.with_tensor(repeated).pixels, grey.pixels)
-    weighted = colour.pixels @ np.array([0.299, 0.587, 0.114])
-    np.testing.assert_allclose((colour.tensor(1)[0, 0].numpy() + 1) * 127.5, weighted, atol=1e-3)
-    np.testing.assert_array_equal(
-        colour.with_tensor(colour.tensor(1)).pixels, np.rint(weighted)[..., None].repeat(3, 2)
-    )
+def test_gray_stays_gray_and_rgb_stays_rgb() -> None:
+    gray, color = Picture(noise(1)), Picture(noise(3))
+    repeated = gray.tensor(3)
+    assert repeated.shape == (1, 3, 5, 7) and (repeated[0, 2] == gray.tensor()[0, 0]).all()
+    np.testing.assert_array_equal(gray.with_tensor(repeated).pixels, gray.pixels)
+    weighted = color.pixels @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose((color.tensor(1)[0, 0].numpy() + 1) * 127.5, weighted, atol=1e-3)
+    np.testing.assert_array_equal(color.with_tensor(color.tensor(1)).pixels, np.rint(weighted)[..., None].repeat(3, 2))
 
 
 def test_another_size_is_our_mistake() -> None:

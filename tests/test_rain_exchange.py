@@ -90,11 +90,11 @@ def seen() -> tuple[torch.Tensor, torch.Tensor]:
     light = (dark - DARK * (1 - share)) / share
     under = share[:, 0, 0, 0] > 1e-9
     for values in (share, light[under]):
-        torch.testing.assert_close(values, values[:, :1, :, :1].expand_as(values), msg="grey, and even along lines")
+        torch.testing.assert_close(values, values[:, :1, :, :1].expand_as(values), msg="gray, and even along lines")
     return share[:, 0, :, 0], light[under][:, 0, :, 0]
 
 
-def test_a_veil_has_one_grey_light_within_its_bounds(seen: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_a_veil_has_one_gray_light_within_its_bounds(seen: tuple[torch.Tensor, torch.Tensor]) -> None:
     light = seen[1]
     torch.testing.assert_close(light, light[:, :1].expand_as(light))
     assert VEIL_LIGHT[0] <= light.min() < 0.1 and 0.9 < light.max() <= VEIL_LIGHT[1]

@@ -93,7 +93,7 @@ def test_preprocessing_equals_open_clips_transform_on_photographs(tiny_clip: Pat
     _, _, transform = open_clip.create_model_and_transforms("tiny", pretrained=str(tiny_clip))
     image = photo(side, side)
     difference = (phi.preprocess(as_tensor(image)) - transform(image)[None]).abs().max()
-    # Theirs rounds to 8 bits after each of two passes: about a grey level, divided by the smallest deviation.
+    # Theirs rounds to 8 bits after each of two passes: about a gray level, divided by the smallest deviation.
     assert difference <= 1.1 / 255 / min(open_clip.OPENAI_DATASET_STD)
 
 
@@ -118,7 +118,7 @@ def test_efficientnet_lite0_tells_the_same_photo_from_another() -> None:
     assert same > 0.7 > other
 
 
-def test_a_grey_image_counts_as_colour() -> None:
+def test_a_gray_image_counts_as_color() -> None:
     phi = SemanticEncoder(nn.Flatten(), 2, (0.5,) * 3, (0.5,) * 3)
     assert phi(torch.zeros(1, 1, 2, 2)).shape == (1, 12)
 

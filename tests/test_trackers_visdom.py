@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 class FakeClient:
-    """Stands in for Visdom's client where the server's behaviour is what matters."""
+    """Stands in for Visdom's client where the server's behavior is what matters."""
 
     def __init__(self, error: Exception | None = None, gate: threading.Event | None = None) -> None:
         self.error, self.gate = error, gate

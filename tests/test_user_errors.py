@@ -135,7 +135,7 @@ def test_all_losses_off(train) -> None:
     assert "--lambda_GAN" in train("--lambda_GAN", "0", "--lambda_NCE", "0")
 
 
-def test_a_residual_generator_between_grey_and_colour(train) -> None:
+def test_a_residual_generator_between_gray_and_color(train) -> None:
     assert "--residual" in train("--residual", "--input_nc", "1")
 
 

@@ -51,7 +51,7 @@ def darker(image: Tensor) -> Tensor:
     return (image + 1) / 2 - 1
 
 
-def grey_levels(channels: int, dtype: Any = np.uint8) -> np.ndarray:
+def gray_levels(channels: int, dtype: Any = np.uint8) -> np.ndarray:
     """[4, 6, channels], even values only."""
     values = np.arange(4 * 6 * channels).reshape(4, 6, channels) * 2
     return values.astype(dtype)
@@ -61,17 +61,17 @@ def grey_levels(channels: int, dtype: Any = np.uint8) -> np.ndarray:
 def test_a_picture_comes_back_as_the_same_kind(tmp_path: Path, channels: int, dtype: Any) -> None:
     alpha = np.full((4, 6), 77, dtype=dtype)
     path = tmp_path / "Regen & Straße #1.png"
-    write_picture(Picture(grey_levels(channels, dtype), alpha=alpha), path)
+    write_picture(Picture(gray_levels(channels, dtype), alpha=alpha), path)
     done = derain_upload(path, Network(darker), tmp_path / "results")
     assert done.file.name == "Regen & Straße #1_derained.png"
     result = read_picture(done.file)
-    assert np.array_equal(result.pixels, grey_levels(channels, dtype) // 2)
+    assert np.array_equal(result.pixels, gray_levels(channels, dtype) // 2)
     assert result.alpha is not None and np.array_equal(result.alpha, alpha)
 
 
 def test_a_jpeg_stays_one_with_its_profile(tmp_path: Path) -> None:
     path = tmp_path / "a.JPG"
-    write_picture(Picture(grey_levels(3), format="JPEG", suffix=".jpg", metadata=Metadata(dpi=(123.0, 123.0))), path)
+    write_picture(Picture(gray_levels(3), format="JPEG", suffix=".jpg", metadata=Metadata(dpi=(123.0, 123.0))), path)
     done = derain_upload(path, Network(darker), tmp_path)
     result = read_picture(done.file)
     assert (result.format, result.metadata.dpi, done.file.suffix) == ("JPEG", (123.0, 123.0), ".JPG")
@@ -79,12 +79,12 @@ def test_a_jpeg_stays_one_with_its_profile(tmp_path: Path) -> None:
 
 def test_two_uploads_of_one_name_do_not_meet(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    write_picture(Picture(grey_levels(3)), path)
+    write_picture(Picture(gray_levels(3)), path)
     files = {derain_upload(path, Network(darker), tmp_path / "results").file for _ in range(2)}
     assert len(files) == 2 and all(file.is_file() for file in files)
 
 
-def test_a_grey_network_leaves_the_colours(tmp_path: Path) -> None:
+def test_a_gray_network_leaves_the_colors(tmp_path: Path) -> None:
     pixels = np.full((4, 6, 3), (100, 120, 140), dtype=np.uint8)
     path = tmp_path / "a.png"
     write_picture(Picture(pixels), path)
@@ -94,10 +94,10 @@ def test_a_grey_network_leaves_the_colours(tmp_path: Path) -> None:
 
 def test_the_previews_are_before_and_after(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    write_picture(Picture(grey_levels(1)), path)
+    write_picture(Picture(gray_levels(1)), path)
     done = derain_upload(path, Network(darker), tmp_path)
-    assert np.array_equal(done.before, grey_levels(1).repeat(3, axis=2))
-    assert np.array_equal(done.after, grey_levels(1).repeat(3, axis=2) // 2)
+    assert np.array_equal(done.before, gray_levels(1).repeat(3, axis=2))
+    assert np.array_equal(done.after, gray_levels(1).repeat(3, axis=2) // 2)
 
 
 def test_a_preview_is_no_larger_than_a_screen() -> None:
@@ -108,7 +108,7 @@ def test_a_preview_is_no_larger_than_a_screen() -> None:
 
 def test_about_says_size_kind_and_what_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    write_picture(Picture(grey_levels(3, np.uint16), format="TIFF", suffix=".tif"), path)
+    write_picture(Picture(gray_levels(3, np.uint16), format="TIFF", suffix=".tif"), path)
     about = derain_upload(path, Network(darker), tmp_path).about
     assert about.startswith("6 × 4 pixels, TIFF, 16 bit, in ") and "slider" not in about
 

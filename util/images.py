@@ -11,7 +11,7 @@ from PIL import Image
 
 from util.files import write_atomically
 from util.pictures import read_eight_bit
-from util.pixels import COLOUR_CHANNELS, from_tensor
+from util.pixels import COLOR_CHANNELS, from_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
     """Turn one image tensor into the 8-bit RGB array that is shown and saved.
 
     Args:
-        image: as for :func:`util.pixels.from_tensor`; one channel (grey) is repeated.
+        image: as for :func:`util.pixels.from_tensor`; one channel (gray) is repeated.
 
     Returns:
         [H, W, 3] uint8.
@@ -30,7 +30,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
         ValueError: any other shape.
     """
     pixels = from_tensor(image)
-    return np.repeat(pixels, COLOUR_CHANNELS, axis=2) if pixels.shape[2] == 1 else pixels
+    return np.repeat(pixels, COLOR_CHANNELS, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def save_png(array: np.ndarray, path: Path) -> None:
@@ -50,9 +50,9 @@ def save_png(array: np.ndarray, path: Path) -> None:
 def read_rgb(path: Path) -> np.ndarray:
     """Read an image file as the [H, W, 3] uint8 RGB array that metrics compare.
 
-    Upright; grey is repeated, 16 bits are rounded to 8, transparency is dropped: :mod:`util.pictures`.
+    Upright; gray is repeated, 16 bits are rounded to 8, transparency is dropped: :mod:`util.pictures`.
 
     Raises:
         UnreadablePicture: no such file, not an image, damaged, or values without a known range.
     """
-    return np.array(read_eight_bit(path, COLOUR_CHANNELS))
+    return np.array(read_eight_bit(path, COLOR_CHANNELS))

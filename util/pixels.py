@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-COLOUR_CHANNELS = 3
+COLOR_CHANNELS = 3
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, of red, green and blue
 STEP_16_TO_8_BIT = 257  # 65535 / 255
 
@@ -40,7 +40,7 @@ def from_tensor(image: Tensor, dtype: np.dtype | type = np.uint8) -> np.ndarray:
         ValueError: any other shape.
     """
     single = image[0] if image.ndim == 4 and len(image) == 1 else image
-    if single.ndim != 3 or single.shape[0] not in (1, COLOUR_CHANNELS):
+    if single.ndim != 3 or single.shape[0] not in (1, COLOR_CHANNELS):
         raise ValueError(f"expected one image [C, H, W] with 1 or 3 channels, got shape {tuple(image.shape)}")
     bounded = single.detach().cpu().float().clamp(-1, 1)
     rounded = bounded.nan_to_num_(nan=-1.0).add_(1).mul_(half_range(dtype)).round_()  # in place: it may be large
@@ -54,7 +54,7 @@ def half_range(dtype: np.dtype | type) -> float:
 
 def luma(image: Tensor) -> Tensor:
     """BT.601 luma [..., 1, H, W] of an RGB tensor [..., 3, H, W] of any range."""
-    weights = image.new_tensor(LUMA).view(COLOUR_CHANNELS, 1, 1)
+    weights = image.new_tensor(LUMA).view(COLOR_CHANNELS, 1, 1)
     return (image * weights).sum(dim=-3, keepdim=True)
 
 

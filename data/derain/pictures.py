@@ -22,11 +22,11 @@ from util.errors import UserError
 from util.files import fitting_name
 from util.pages.manifest import Row
 from util.pictures import SUFFIXES, Picture, UnreadablePicture, read_picture, write_picture
-from util.pixels import COLOUR_CHANNELS, luma
+from util.pixels import COLOR_CHANNELS, luma
 
 logger = logging.getLogger(__name__)
 
-GREY = 1
+GRAY = 1
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Network:
     """
 
     translate: Callable[[Tensor], Tensor]
-    channels: int = COLOUR_CHANNELS
+    channels: int = COLOR_CHANNELS
     batch_size: int = 1
 
     def __post_init__(self) -> None:
         """Raises UserError for a network that no picture fits."""
-        if self.channels not in (GREY, COLOUR_CHANNELS):
-            raise UserError(f"--input: pictures have 1 channel (grey) or 3, but this network takes {self.channels}.")
+        if self.channels not in (GRAY, COLOR_CHANNELS):
+            raise UserError(f"--input: pictures have 1 channel (gray) or 3, but this network takes {self.channels}.")
 
     def __call__(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Derain images [1, C, H, W] of one size; a list of as many."""
@@ -51,8 +51,8 @@ class Network:
         return list(self.translate(together).split(1))
 
 
-def with_colours(output: Tensor, source: Tensor) -> Tensor:
-    """Give the output of a grey network the colours of its source.
+def with_colors(output: Tensor, source: Tensor) -> Tensor:
+    """Give the output of a gray network the colors of its source.
 
     What the network changed in the luma is changed in red, green and blue alike, which leaves the chroma as it was.
 
@@ -142,8 +142,8 @@ def derain_pictures(
                 outputs = network([loaded.tensor for loaded in batch])
             while batch:  # nothing that was handed on is kept here: it may be large
                 job, picture, _ = batch.pop(0)
-                grey = network.channels == GREY
-                finish = partial(_finish, job, picture, outputs.pop(0), show, taken, grey=grey)
+                gray = network.channels == GRAY
+                finish = partial(_finish, job, picture, outputs.pop(0), show, taken, gray=gray)
                 behind.submit(Task(_pixels(job), finish))
                 del picture, finish
     report.summary = clock.summary(report.count, "images")
@@ -173,7 +173,7 @@ def _readable(results: Iterable[Loaded | UnreadablePicture], *, skip_bad: bool) 
 
 
 def _batches(loaded: Iterable[Loaded], batch_size: int) -> Iterator[list[Loaded]]:
-    """Neighbours of equal size together."""
+    """Neighbors of equal size together."""
     batch: list[Loaded] = []
     for each in loaded:
         if batch and each.tensor.shape != batch[0].tensor.shape:
@@ -188,11 +188,11 @@ def _batches(loaded: Iterable[Loaded], batch_size: int) -> Iterator[list[Loaded]
 
 
 def _finish(
-    job: Job, before: Picture, output: Tensor, show: Show | None, taken: Collection[Path], *, grey: bool
+    job: Job, before: Picture, output: Tensor, show: Show | None, taken: Collection[Path], *, gray: bool
 ) -> Written:
     """Write a result: of ``photo.gif`` as ``photo.gif.png``, or ``photo.gif~2.png`` where that is another's place."""
-    if grey and before.channels > GREY and output.shape[1] == GREY:
-        output = with_colours(output, before.tensor())
+    if gray and before.channels > GRAY and output.shape[1] == GRAY:
+        output = with_colors(output, before.tensor())
     after = before.with_tensor(output)
     target = job.target
     if target.suffix.lower() not in SUFFIXES[after.format]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.derain.ffmpeg import Coding, Decoder, Encoder, Film, Frame, Tracks, choose_tracks, join, probe
 from data.derain.inputs import Job
-from data.derain.pictures import GREY, Network, Report, with_colours
+from data.derain.pictures import GRAY, Network, Report, with_colors
 from data.derain.pipeline import Clock, Task, WriteBehind, read_ahead
 from util.errors import UserError
 from util.files import cannot_write
@@ -145,12 +145,12 @@ def _batches(frames: Iterable[Frame | None], size: int) -> Iterator[list[Frame]]
 
 def _tensor(pixels: np.ndarray, network: Network) -> Tensor:
     image = to_tensor(pixels)[None]
-    return luma(image) if network.channels == GREY else image
+    return luma(image) if network.channels == GRAY else image
 
 
 def _pixels(output: Tensor, before: np.ndarray, network: Network) -> np.ndarray:
     """[H, W, 3] of the type of ``before``."""
-    if network.channels == GREY and output.shape[1] == GREY:
-        output = with_colours(output, to_tensor(before)[None])
+    if network.channels == GRAY and output.shape[1] == GRAY:
+        output = with_colors(output, to_tensor(before)[None])
     values = from_tensor(output, before.dtype)
     return values if values.shape[2] == before.shape[2] else np.repeat(values, before.shape[2], axis=2)

@@ -14,7 +14,7 @@ from util.pictures.decoding import formats, require_file
 
 FARTHEST = 300.0  # meters; sky, and whatever a depth file has no value for
 KITTI_METERS = 1.0 / 256.0  # meters per step of a 16-bit depth file, as KITTI has it
-# Metres per step by Pillow's mode.
+# Meters per step by Pillow's mode.
 STEP_OF_MODE = {"L": 1.0, "F": 1.0, "I": KITTI_METERS, **dict.fromkeys(("I;16", "I;16B", "I;16L"), KITTI_METERS)}
 CAMERA_HEIGHT = 1.4  # meters above the road
 FOCAL_LENGTH = 1.1  # relative to the longer side of the image: about 49 degrees across

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FEW = 10  # images of a training folder
-BLANK = 2.0  # standard deviation of grey levels, of 255, below which there is nothing to see
+BLANK = 2.0  # standard deviation of gray levels, of 255, below which there is nothing to see
 DECODING_SECONDS = 5.0
 _named = partial(first_names, most=3, quote="")
 HEAD_BYTES = 1 << 16
@@ -133,7 +133,7 @@ def check_images(
 
 
 def _spread(path: Path) -> float:
-    """Standard deviation of an image's grey levels."""
+    """Standard deviation of an image's gray levels."""
     from PIL import ImageStat
 
     from util.pictures import read_eight_bit

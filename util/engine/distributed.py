@@ -116,7 +116,7 @@ class Ranks:
             )
 
     def part(self, images: int) -> range:
-        """Which of a batch's images are this process's: neighbours, one more or less than another has, or none."""
+        """Which of a batch's images are this process's: neighbors, one more or less than another has, or none."""
         return range(images * self.rank // self.world_size, images * (self.rank + 1) // self.world_size)
 
     def share(self, images: int) -> Share:

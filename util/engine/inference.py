@@ -20,7 +20,7 @@ from util.engine.oom import is_out_of_memory
 from util.engine.precision import autocast
 from util.errors import UserError
 from util.kernels import accelerate
-from util.pixels import COLOUR_CHANNELS, LUMA
+from util.pixels import COLOR_CHANNELS, LUMA
 
 logger = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ def add_upsampled(source: Tensor, change: Tensor, small: Tensor) -> Tensor:
 
 def _guide(images: Tensor) -> Tensor:
     """The luma, with less memory than :func:`util.pixels.luma` needs."""
-    if images.shape[1] != COLOUR_CHANNELS:
+    if images.shape[1] != COLOR_CHANNELS:
         return images[:, :1]
     guide = images[:, :1] * LUMA[0]
     for channel in (1, 2):

@@ -43,7 +43,7 @@ MODES = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
 
 SAME_KIND = {"MPO": "JPEG", "DIB": "BMP"}  # Pillow's names for variants
-DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N")
+DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I;16N")
 WIDE_16_BIT_FORMATS = ("PNG", "PPM")  # whose mode I is 16 bits in 32
 MAX_16_BIT = 65535
 OTHER_ORDER = "B" if sys.byteorder == "little" else "L"
@@ -52,7 +52,7 @@ LOWER_BYTES = {  # the raw mode that takes the lower bytes where the key takes t
     for bands in ("RGB", "RGBA", "RGBX")
     for order, other in (("L", "B"), ("B", "L"), ("N", OTHER_ORDER))
 }
-DEEP_GREY_ALPHA = "LA;16B"  # 4 bytes a pixel, which the raw mode RGBA takes as they are
+DEEP_GRAY_ALPHA = "LA;16B"  # 4 bytes a pixel, which the raw mode RGBA takes as they are
 PREMULTIPLIED_16_BIT = "RGBa;16"
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLES, TIFF_PLANES, TIFF_EXTRA = 258, 262, 277, 284, 338
 TIFF_UNSPECIFIED = 0  # an extra channel that is no alpha
@@ -149,15 +149,15 @@ def read_eight_bit(path: Path, channels: int = 3) -> Image.Image:
     """Read the pixels alone, at 8 bit, without alpha: as :func:`read_picture` defines them, and faster.
 
     Returns:
-        An image of mode ``L`` (one channel, BT.601 luma of colour) or ``RGB`` (three).
+        An image of mode ``L`` (one channel, BT.601 luma of color) or ``RGB`` (three).
 
     Raises:
         UnreadablePicture: as for :func:`read_picture`.
     """
     pixels = guarded(path, lambda source: _decode(source, whole=False)).pixels
     if isinstance(pixels, np.ndarray):
-        colours = to_eight_bit(pixels[..., :-1] if pixels.shape[2] % 2 == 0 else pixels)
-        pixels = Image.fromarray(np.ascontiguousarray(colours[..., 0] if colours.shape[2] == 1 else colours))
+        colors = to_eight_bit(pixels[..., :-1] if pixels.shape[2] % 2 == 0 else pixels)
+        pixels = Image.fromarray(np.ascontiguousarray(colors[..., 0] if colors.shape[2] == 1 else colors))
     return pixels if pixels.mode == MODES[channels] else pixels.convert(MODES[channels])
 
 
@@ -192,7 +192,7 @@ def _decode(source: Source, *, whole: bool) -> _Raster:
         if isinstance(source, io.BytesIO):
             notes.append("texts or profiles above 1 MB are left out")
         kind = image.format or ""
-        if raw_mode == DEEP_GREY_ALPHA:
+        if raw_mode == DEEP_GRAY_ALPHA:
             _set_raw_mode(image, "RGBA")
         # Newer Pillows turn a TIFF upright while they decode it; a PNG's EXIF may come after its pixels.
         before = _orientation(image) if image.format == "TIFF" else 1
@@ -204,12 +204,12 @@ def _decode(source: Source, *, whole: bool) -> _Raster:
         pixels: Image.Image | np.ndarray
         if raw_mode in LOWER_BYTES:
             pixels = _with_key(_joined(np.asarray(upright), _lower_bytes(source, LOWER_BYTES[raw_mode])), key)
-        elif raw_mode == DEEP_GREY_ALPHA:
+        elif raw_mode == DEEP_GRAY_ALPHA:
             pair = np.asarray(upright)
             pixels = _joined(pair[..., 0::2], pair[..., 1::2])
-        elif image.mode in DEEP_GREY or image.mode == "I":
+        elif image.mode in DEEP_GRAY or image.mode == "I":
             white_is_zero = image.format == "TIFF" and _tiff_tag(image, TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO
-            pixels = _with_key(_deep_grey(np.asarray(upright), white_is_zero=white_is_zero), key)
+            pixels = _with_key(_deep_gray(np.asarray(upright), white_is_zero=white_is_zero), key)
         else:
             pixels = _eight_bit(upright, raw_mode, key, notes)
         return _Raster(pixels, metadata, kind, notes)
@@ -242,13 +242,13 @@ def _check(image: Image.Image, raw_mode: str) -> None:
     if image.mode == "I" and image.format not in WIDE_16_BIT_FORMATS:
         raise UndefinedPixels("32-bit or signed integers have no known range; save it with 8 or 16 bit per channel")
     if image.mode in ("LAB", "HSV"):
-        raise UndefinedPixels(f"its colours are {image.mode}; save it as RGB")
+        raise UndefinedPixels(f"its colors are {image.mode}; save it as RGB")
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     bits = image.tag_v2.get(TIFF_BITS, (1,))
     if image.tag_v2.get(TIFF_SAMPLES, 1) > MOST_CHANNELS:
         raise UndefinedPixels(
-            f"it has {image.tag_v2[TIFF_SAMPLES]} channels; save it as grey or RGB, with or without alpha"
+            f"it has {image.tag_v2[TIFF_SAMPLES]} channels; save it as gray or RGB, with or without alpha"
         )
     if max(bits) not in (1, 2, 4, 8, 16):
         raise UndefinedPixels(f"it has {max(bits)} bits per channel; save it with 8 or 16")
@@ -256,7 +256,7 @@ def _check(image: Image.Image, raw_mode: str) -> None:
         if image.tag_v2.get(TIFF_PLANES) == TIFF_SEPARATE_PLANES and len(bits) > 1:
             raise UndefinedPixels("its 16-bit channels lie in separate planes; save it with interleaved channels")
         if raw_mode.startswith(PREMULTIPLIED_16_BIT):
-            raise UndefinedPixels("its 16-bit colours are multiplied with alpha; save it with unassociated alpha")
+            raise UndefinedPixels("its 16-bit colors are multiplied with alpha; save it with unassociated alpha")
 
 
 def _losses(image: ImageFile.ImageFile) -> list[str]:
@@ -270,7 +270,7 @@ def _losses(image: ImageFile.ImageFile) -> list[str]:
     arguments = image.tile[0].args if image.tile else None
     maximum = arguments[-1] if image.format == "PPM" and isinstance(arguments, tuple) else 0
     if image.mode == "RGB" and isinstance(maximum, int) and maximum > np.iinfo(np.uint8).max:
-        losses.append("its colours are read at 8 bit")
+        losses.append("its colors are read at 8 bit")
     return losses
 
 
@@ -290,7 +290,7 @@ def _tiff_tag(image: Image.Image, tag: int) -> Any:
     return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
 
 
-def _deep_grey(values: np.ndarray, *, white_is_zero: bool) -> np.ndarray:
+def _deep_gray(values: np.ndarray, *, white_is_zero: bool) -> np.ndarray:
     if values.min() < 0 or values.max() > MAX_16_BIT:
         raise UndefinedPixels("its integer values exceed 16 bit; save it with 8 or 16 bit per channel")
     values = values.astype(np.uint16)[..., None]
@@ -298,7 +298,7 @@ def _deep_grey(values: np.ndarray, *, white_is_zero: bool) -> np.ndarray:
 
 
 def _with_key(values: np.ndarray, key: Any) -> np.ndarray:
-    """``values`` [H, W, 1 or 3] with an alpha of 0 where they are the one transparent colour ``key``."""
+    """``values`` [H, W, 1 or 3] with an alpha of 0 where they are the one transparent color ``key``."""
     if not isinstance(key, (int, tuple)):
         return values
     opaque = (values != np.asarray(key)).any(axis=2, keepdims=True)
@@ -375,7 +375,7 @@ def _reason(path: Path, error: Exception) -> str:
             return "the file is empty"
         kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
         if kind == "TIFF":
-            return "the TIFF file is damaged or of an unsupported kind; save it as grey or RGB of 8 or 16 bit integers"
+            return "the TIFF file is damaged or of an unsupported kind; save it as gray or RGB of 8 or 16 bit integers"
         if kind:
             return f"the {kind} file is damaged, or of a kind that Pillow does not read"
         return "its content is no known image format"

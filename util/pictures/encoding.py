@@ -20,7 +20,7 @@ MOST_EXIF_IN_JPEG = 65533 - len(EXIF_PREFIX)
 
 
 def write_picture(picture: Picture, path: Path) -> None:
-    """Write ``picture`` in its format, bit depth and colour space, with its alpha and metadata, atomically.
+    """Write ``picture`` in its format, bit depth and color space, with its alpha and metadata, atomically.
 
     Use ``picture.suffix`` for the name: the format does not follow from ``path``.
 
@@ -76,7 +76,7 @@ def _options(picture: Picture) -> dict[str, Any]:
         options |= {"quality": JPEG_QUALITY} if "qtables" not in metadata.encoding else {}
         if len(options["exif"]) > MOST_EXIF_IN_JPEG:
             del options["exif"]
-    if picture.format == "WEBP":  # exact: colours below transparent places stay
+    if picture.format == "WEBP":  # exact: colors below transparent places stay
         options |= {"quality": LOSSY_WEBP_QUALITY, "alpha_quality": 100, "exact": True}
     return options | dict(metadata.encoding)
 

@@ -43,11 +43,11 @@ TIFF_DESCRIPTION = 270
 LAYOUT_DESCRIPTIONS = ('{"shape"', "ImageJ=", "<?xml")  # programs' notes of how the file is laid out
 
 SHORTEST_ICC = 128  # bytes of a profile's header
-ICC_SPACE = slice(16, 20)  # where it names the colour space of the pixels
+ICC_SPACE = slice(16, 20)  # where it names the color space of the pixels
 ICC_SPACES = {1: b"GRAY", 3: b"RGB "}
 
 LOSSY_WEBP_QUALITY = 90  # a WebP file does not tell with what quality it was written
-FULL_COLOUR = 0  # Pillow's number for JPEG without chroma subsampling
+FULL_COLOR = 0  # Pillow's number for JPEG without chroma subsampling
 
 
 def orientation_in(info: Info, tags: Mapping[int, Any] | None) -> int:
@@ -189,7 +189,7 @@ def _raw_profile_exif(info: Info) -> bytes | None:
 
 
 def png_chunks(source: Source) -> Iterator[tuple[bytes, bytes]]:
-    """Type and data of a PNG's chunks that stay true for other pixels in the same colour space."""
+    """Type and data of a PNG's chunks that stay true for other pixels in the same color space."""
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source.getvalue()) as file:
         file.seek(PNG_SIGNATURE_BYTES)
         while len(head := file.read(8)) == len(b"\0\0\0\0IDAT"):
@@ -223,7 +223,7 @@ def _encoding(image: Image.Image, source: Source) -> dict[str, Any]:
         sampling = JpegImagePlugin.get_sampling(image)
         found = {
             "qtables": [list(table) for table in image.quantization.values()],
-            "subsampling": FULL_COLOUR if sampling < 0 else sampling,
+            "subsampling": FULL_COLOR if sampling < 0 else sampling,
             "progressive": bool(image.info.get("progressive")),
         }
         comment = image.info.get("comment")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from util.pixels import COLOUR_CHANNELS, from_tensor, luma, to_eight_bit, to_tensor
+from util.pixels import COLOR_CHANNELS, from_tensor, luma, to_eight_bit, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ class Picture:
     """One picture of a file, upright.
 
     Attributes:
-        pixels: [H, W, C] uint8 or uint16, the full range of the type; C is 1 (grey) or 3 (RGB).
+        pixels: [H, W, C] uint8 or uint16, the full range of the type; C is 1 (gray) or 3 (RGB).
         alpha: [H, W] of the same type, or None; 0 is transparent. Not multiplied into ``pixels``.
         format: Pillow's name of the format that it will be written in, a key of :data:`SUFFIXES`.
         suffix: the suffix for a file of that format, with the dot; the original one where it fits.
@@ -81,25 +81,25 @@ class Picture:
 
     @property
     def channels(self) -> int:
-        """1 (grey) or 3 (RGB), not counting alpha."""
+        """1 (gray) or 3 (RGB), not counting alpha."""
         return int(self.pixels.shape[2])
 
     def tensor(self, channels: int | None = None) -> torch.Tensor:
         """Float32 [1, C, H, W] in [-1, 1], from all bits; ``channels`` as the network needs them, else its own.
 
-        Grey is repeated for three channels; one channel of RGB is its BT.601 luma.
+        Gray is repeated for three channels; one channel of RGB is its BT.601 luma.
         """
         image = to_tensor(self.pixels)[None]
         if channels is None or channels == self.channels:
             return image
-        return luma(image) if channels == 1 else image.expand(-1, COLOUR_CHANNELS, -1, -1).contiguous()
+        return luma(image) if channels == 1 else image.expand(-1, COLOR_CHANNELS, -1, -1).contiguous()
 
     def with_tensor(self, output: torch.Tensor) -> Picture:
         """This picture with other pixels; alpha and metadata stay.
 
         Args:
             output: [1, C, H, W] or [C, H, W] in [-1, 1], of this picture's size. It is clipped and rounded to
-                this picture's bit depth. Grey pictures stay grey (BT.601 luma of three channels), and RGB stays RGB.
+                this picture's bit depth. Gray pictures stay gray (BT.601 luma of three channels), and RGB stays RGB.
 
         Raises:
             ValueError: another size or number of channels.

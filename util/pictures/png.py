@@ -9,7 +9,7 @@ import numpy as np
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END_OF_HEADER = len(SIGNATURE) + 25  # length, type, 13 bytes and checksum of IHDR
-COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels, alpha included
+COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels, alpha included
 FILTER_UP = 2
 COMPRESSION_LEVEL = 6
 TEXTS = (b"zTXt", b"iTXt", b"tEXt", b"iCCP")
@@ -17,14 +17,14 @@ LARGEST_TEXT, MOST_TEXT = 1 << 20, 64 << 20  # bytes, of one and of all together
 
 
 def encode_16_bit(values: np.ndarray) -> bytes:
-    """A PNG file of a uint16 array [H, W, C]: grey, grey and alpha, RGB, or RGB and alpha."""
+    """A PNG file of a uint16 array [H, W, C]: gray, gray and alpha, RGB, or RGB and alpha."""
     height, width, channels = values.shape
     rows = values.astype(">u2").view(np.uint8).reshape(height, -1)
     filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = FILTER_UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # bytes wrap around, as the filter wants it
-    header = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, COLOR_TYPES[channels], 0, 0, 0)
     pixels = zlib.compress(filtered.data, COMPRESSION_LEVEL)
     return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 

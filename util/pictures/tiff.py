@@ -34,7 +34,7 @@ def encode_tiff(
     xmp: bytes | None = None,
     tags: Mapping[int, Any] | None = None,
 ) -> bytes:
-    """A TIFF file of a uint8 or uint16 array [H, W, C]: grey or RGB, each with or without (unassociated) alpha.
+    """A TIFF file of a uint8 or uint16 array [H, W, C]: gray or RGB, each with or without (unassociated) alpha.
 
     Args:
         compressed: deflate with horizontal differences; else plain.

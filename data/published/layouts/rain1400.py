@@ -29,7 +29,7 @@ def _clean_key(stem: str) -> str | None:
 
 @dataclass(frozen=True)
 class Rain1400(Layout):
-    """Recognised by rainy names of two numbers."""
+    """Recognized by rainy names of two numbers."""
 
     title = "Rain1400"
     rule_text = (

@@ -42,7 +42,7 @@ def _rainy_key(stem: str) -> Key | None:
 
 @dataclass(frozen=True)
 class Rain800(Layout):
-    """Recognised by its folder names."""
+    """Recognized by its folder names."""
 
     title = "Rain800"
     rule_text = (

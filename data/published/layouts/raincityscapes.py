@@ -44,7 +44,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class RainCityscapes(Layout):
-    """Recognised by its file names."""
+    """Recognized by its file names."""
 
     title = "RainCityscapes"
     rule_text = (

@@ -24,7 +24,7 @@ COMPLETE_TRAIN, COMPLETE_TEST = 638_492, 1000
 
 @dataclass(frozen=True)
 class Spa(Layout):
-    """Recognised by its folders; scenes are videos."""
+    """Recognized by its folders; scenes are videos."""
 
     title = "SPA-Data"
     rule_text = (
