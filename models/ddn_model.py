@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,7 +36,6 @@ class DDNModel(Model):
 
     streams = PAIRED
     inference_nets = ("G",)
-    headings: ClassVar[Mapping[str, str]] = {"real_A": "input", "fake_B": "restored", "real_B": "clean"}
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ docs/methods.md says where each number comes from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,7 +35,6 @@ class RESCANModel(Model):
     options = (Option("stages", 4, "stages, of shared weights", minimum=1, scope=Scope.ARCHITECTURE),)
     streams = PAIRED
     inference_nets = ("G",)
-    headings: ClassVar[Mapping[str, str]] = {"real_A": "input", "fake_B": "restored", "real_B": "clean"}
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +63,6 @@ class RestorationModel(Model):
     )
     streams = PAIRED
     inference_nets = ("G",)
-    headings: ClassVar[Mapping[str, str]] = {"real_A": "input", "fake_B": "restored", "real_B": "clean"}
 
     @classmethod
     def defaults(cls, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,9 +48,6 @@ class SSIRModel(Model):
     streams = (*PAIRED, Stream("U"))
     inference_nets = ("G",)
     headings: ClassVar[Mapping[str, str]] = {
-        "real_A": "input",
-        "fake_B": "restored",
-        "real_B": "clean",
         "real_U": "photograph",
         "clean_U": "photograph without rain",
     }

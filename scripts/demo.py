@@ -4,8 +4,8 @@ What it does, each step only where it is not done already:
   1. environment  makes .venv in this checkout and installs requirements.txt there (several GB, once)
   2. dataset      draws rain on the photographs in datasets/photos: datasets/rain_demo
   3. training     train.py with scripts/demo_options.yaml, about 5 minutes on 2 CPU cores
-  4. testing      test.py on six pictures of scenes unseen in training, with the network that was just trained and with
-                  the model that ships; prints PSNR and SSIM and the path of a page that has both side by side
+  4. testing      test.py on six pictures of scenes that this training has not seen, with the network that was just
+                  trained and with the model that ships; prints PSNR and SSIM and the path of a page with both
 
 The semantic encoder of CCLGAN's contrastive loss is EfficientNet-Lite0 (Apache-2.0), which a Python package brings,
 instead of CLIP, whose weights need a download from elsewhere. Nothing but the package registry is used.
@@ -154,7 +154,8 @@ def print_gain(tested: Sequence[Path], page: Path) -> None:
     for name, results in zip(NAMES, tested, strict=True):
         metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
         gain = metrics["mean"]["psnr"] - metrics["mean"]["input_psnr"]
-        print(f"{name}: {gain:+.2f} dB PSNR (protocol {metrics['protocol']}) from the rainy input.")
+        print(f"{name}: {gain:+.2f} dB PSNR (protocol {metrics['protocol']}) from the rainy input")
+    print("The shipped model has seen these scenes in its training, but not this rain.")
     print(f"Look at both: {page / 'index.html'}")
 
 
