@@ -6,7 +6,7 @@ import contextlib
 import copy
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -238,9 +238,9 @@ class Stepper:
     def _train(self, batch: Mapping[str, Any], active: tuple[Phase, ...]) -> tuple[Losses, Tensor, Any]:
         """Forward pass and updates: (losses by name, the sum of the generators', outputs of the first micro-batch).
 
-        One forward pass serves all phases, unless the batch comes in micro-batches, of which only one at a time shall
-        hold what its backward pass needs, or several phases go back through it, as each consumes the graph. Then every
-        phase that needs a graph makes the pass anew, from the same random numbers.
+        The phases share one forward pass. It is made anew for each phase that needs its graph where the batch comes in
+        micro-batches, as only one graph is to be in memory, and where several phases need the graph, as a backward
+        pass frees it.
 
         Losses are those of the whole batch, of which this process may have a part.
         """
@@ -248,20 +248,19 @@ class Stepper:
         self._distributed.images_here = share.images
         # The same number in all processes: image pools are exchanged in each micro-batch.
         micro_batches = split_batch(batch, min(self.settings.accumulate, share.fewest))
-        through_forward = [phase for phase in active if phase.needs_graph]
-        makes_one_pass = len(micro_batches) == 1 and len(through_forward) <= 1
+        need_graph = [phase for phase in active if phase.needs_graph]
+        is_shared = len(micro_batches) == 1 and len(need_graph) <= 1
         losses: Losses = {}
         generator_loss = torch.zeros((), device=self.device)
         for phase in active:
             self.optimizers[phase.name].zero_grad(set_to_none=True)
             terms: Losses = {}
             for micro_batch in micro_batches:
-                if micro_batch.outputs is None or (phase.needs_graph and not makes_one_pass):
-                    passing = through_forward if makes_one_pass else [phase] if phase.needs_graph else []
-                    set_requires_grad(self.model.nets, [name for each in passing for name in each.trains])
-                    same_draws = contextlib.nullcontext() if makes_one_pass else micro_batch.random_numbers(self.device)
-                    with same_draws, torch.set_grad_enabled(bool(passing)), autocast(self.precision, self.device):
-                        micro_batch.outputs = self.model(micro_batch.batch)
+                if is_shared and micro_batch.outputs is None:
+                    micro_batch.outputs = self._forward(micro_batch, need_graph)
+                elif not is_shared and (micro_batch.outputs is None or phase.needs_graph):
+                    with micro_batch.random_numbers(self.device):
+                        micro_batch.outputs = self._forward(micro_batch, [phase] if phase.needs_graph else [])
                 weight = micro_batch.share * share.weight
                 terms = weighted_sum(terms, self._backward(phase, micro_batch.outputs, weight), weight)
             self._distributed.sum_gradients(phase.name, self._parameters(phase))
@@ -272,6 +271,12 @@ class Stepper:
             if trains_tested(phase, self.model):
                 generator_loss = generator_loss + loss
         return losses, generator_loss, micro_batches[0].outputs
+
+    def _forward(self, micro_batch: MicroBatch, graph_for: Sequence[Phase]) -> Any:
+        """What the model's forward pass returns, with a graph of the networks that the phases ``graph_for`` train."""
+        set_requires_grad(self.model.nets, [name for phase in graph_for for name in phase.trains])
+        with torch.set_grad_enabled(bool(graph_for)), autocast(self.precision, self.device):
+            return self.model(micro_batch.batch)
 
     def _backward(self, phase: Phase, outputs: Any, weight: float) -> Losses:
         """The phase's losses, whose gradients, times ``weight``, are added to those of its networks."""
